@@ -1,0 +1,45 @@
+"""Restore one noisy scan without training data: the deep image prior for science and medicine.
+
+>>> import dip_sci
+>>> image = dip_sci.read("scan.nii.gz")
+>>> result = dip_sci.denoise(image)
+>>> dip_sci.write("clean.nii.gz", result.image)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dip_sci.errors import DipSciError
+    from dip_sci.image import Image
+    from dip_sci.io import read, write
+    from dip_sci.recipe import Recipe
+    from dip_sci.restore import Restoration, denoise, iter_restore
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DipSciError": "dip_sci.errors",
+    "Image": "dip_sci.image",
+    "Recipe": "dip_sci.recipe",
+    "Restoration": "dip_sci.restore",
+    "denoise": "dip_sci.restore",
+    "iter_restore": "dip_sci.restore",
+    "read": "dip_sci.io",
+    "write": "dip_sci.io",
+}
+
+__all__ = ["DipSciError", "Image", "Recipe", "Restoration", "denoise", "iter_restore", "read", "write"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room on first use, so that `import dip_sci` stays light."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'dip_sci' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
