@@ -1,0 +1,1 @@
+"""Measurements against ground truth: kept apart from the tests, because they need data that cannot travel along."""

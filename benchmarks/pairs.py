@@ -1,0 +1,308 @@
+"""Noisy images with their truth, built the same way for every benchmark.
+
+The files lie in the folder named by the environment variable ``DIP_SCI_DATA``. How each truth is made:
+
+========== ========= ===========================================================================================
+group      truth fit truth
+========== ========= ===========================================================================================
+fmd        no        mean of 50 confocal shots of the same field
+w2s        yes       mean of 400 widefield shots; noisy and truth were stretched to 8 bit each on its own
+flim       yes       mean of 5 two-photon shots; it holds the noisy one, so a fifth of its noise
+oct        yes       registered mean of repeated B-scans
+bacteria   yes       mean of many widefield shots
+lcd        no        mean of the full-dose repeats without the noisy one. The clean phantom is no truth here: its
+                     edges are sharper than filtered back-projection can draw, so it caps every method at 33 dB
+mayo       no        the full-dose slice (quarter dose was simulated from it); measured in the soft-tissue window
+m4raw      yes       mean of the two other repeats; 8-bit files, each stretched on its own
+brainweb   no        the noise-free phantom, Rician noise of 3, 7, 11 % of its maximum; measured in the foreground
+cset9      no        the picture, white noise of SD 25, not clipped
+set12      no        the same, grey
+========== ========= ===========================================================================================
+
+A fitted truth is ``a * truth + b`` with `a` and `b` from least squares over the crop: what is left is noise alone, and
+every image keeps the noisy one's units. PSNR is over the truth's own range in the crop, except for the 8-bit pictures,
+where it is over 255 as everywhere in print.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pydicom
+import scipy.io
+import tifffile
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from numpy.typing import NDArray
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+Kind = Literal["white", "counts", "correlated", "rician"]
+
+SOFT_TISSUE = (-200.0, 300.0)
+PICTURE_SD = 25.0
+BRAINWEB_SHAPE = (64, 128, 128)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A noisy image and its truth, on the same grid and in the same units.
+
+    Attributes
+    ----------
+    name
+        Unique over all groups, for instance ``"fmd/BPAE_R"``.
+    noisy, truth
+        float32, shape ``(Y, X)``, ``(Y, X, 3)`` for colour, ``(Z, Y, X)`` for a volume.
+    data_range
+        The range that PSNR and SSIM are taken over.
+    ndim
+        Number of spatial axes.
+    group
+        The data set.
+    spacing
+        Distance between samples along each spatial axis, in millimetres; ``None`` where unknown.
+    kind
+        ``"white"`` noise of one SD, ``"counts"`` whose variance grows with the signal, ``"correlated"`` between
+        neighbours, or ``"rician"``.
+    window
+        Values are clipped to it before they are compared; ``None``: not clipped.
+    mask
+        Where values are compared; ``None``: everywhere.
+    """
+
+    name: str
+    noisy: Array
+    truth: Array
+    data_range: float
+    ndim: int
+    group: str
+    spacing: tuple[float, ...] | None = None
+    kind: Kind = "white"
+    window: tuple[float, float] | None = None
+    mask: NDArray[np.bool_] | None = None
+
+    @property
+    def colour(self) -> bool:
+        """Whether the last axis holds colour samples."""
+        return self.truth.ndim > self.ndim
+
+    def psnr(self, estimate: NDArray[Any]) -> float:
+        """Peak signal-to-noise ratio of an estimate of the truth, in dB."""
+        error = np.square(self._clip(estimate) - self._clip(self.truth), dtype=np.float64)
+        mse = error.mean() if self.mask is None else error[self.mask].mean()
+        return 10 * math.log10(self.data_range**2 / mse)
+
+    def ssim(self, estimate: NDArray[Any]) -> float:
+        """Structural similarity of an estimate of the truth, 7-sample windows (scikit-image)."""
+        _, similarity = structural_similarity(
+            self._clip(self.truth),
+            self._clip(estimate).astype(np.float32),
+            data_range=self.data_range,
+            channel_axis=-1 if self.colour else None,
+            full=True,
+        )
+        return float(similarity.mean() if self.mask is None else similarity[self.mask].mean())
+
+    def _clip(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values if self.window is None else np.clip(values, *self.window)
+
+
+def pairs(
+    root: Path | None = None, group: str | Collection[str] | None = None, crop: int | None = None
+) -> Iterator[Pair]:
+    """Yield the pairs of the named groups, each read when its turn comes.
+
+    Parameters
+    ----------
+    root
+        The data folder; the one that ``DIP_SCI_DATA`` names by default.
+    group
+        Name or names out of `GROUPS`; all of them by default.
+    crop
+        Side of a centred crop in the plane; smaller images stay whole.
+
+    Raises
+    ------
+    ValueError
+        If a group is unknown.
+    KeyError
+        If neither `root` nor ``DIP_SCI_DATA`` says where the data are.
+    """
+    root = Path(os.environ["DIP_SCI_DATA"]) if root is None else root
+    names = GROUPS if group is None else [group] if isinstance(group, str) else group
+    unknown = sorted(set(names) - set(GROUPS))
+    if unknown:
+        raise ValueError(f"No group is named {', '.join(unknown)}; there are {', '.join(GROUPS)}.")
+    return chain.from_iterable(GROUPS[name](root, crop) for name in names)
+
+
+def _pair(
+    name: str,
+    noisy: NDArray[Any],
+    truth: NDArray[Any],
+    crop: int | None,
+    *,
+    fit: bool = False,
+    data_range: float | None = None,
+    window: tuple[float, float] | None = None,
+    foreground: bool = False,
+    **rest: Any,
+) -> Pair:
+    ndim = rest.setdefault("ndim", 2)
+    noisy, truth = (_centre(a.astype(np.float64), crop, ndim) for a in (noisy, truth))
+    if fit:
+        truth = _fitted(truth, noisy)
+    if data_range is None:
+        data_range = float(np.ptp(truth if window is None else np.clip(truth, *window)))
+    return Pair(
+        name=name,
+        group=name.partition("/")[0],
+        noisy=noisy.astype(np.float32),
+        truth=truth.astype(np.float32),
+        data_range=data_range,
+        window=window,
+        mask=truth > 0 if foreground else None,
+        **rest,
+    )
+
+
+def _centre(array: NDArray[Any], crop: int | None, ndim: int) -> NDArray[Any]:
+    """Cut the centre out of the last two spatial axes."""
+    if crop is None:
+        return array
+    cuts = [slice(None)] * array.ndim
+    for axis in (ndim - 2, ndim - 1):
+        start = max(0, array.shape[axis] - crop) // 2
+        cuts[axis] = slice(start, start + crop)
+    return array[tuple(cuts)]
+
+
+def _fitted(truth: NDArray[Any], noisy: NDArray[Any]) -> NDArray[Any]:
+    slope, offset = np.polyfit(truth.ravel(), noisy.ravel(), 1)
+    return slope * truth + offset
+
+
+def _picture(path: Path) -> NDArray[Any]:
+    if path.suffix == ".tif":
+        return np.squeeze(tifffile.imread(path))
+    with Image.open(path) as file:
+        return np.asarray(file)
+
+
+def _fmd(root: Path, crop: int | None) -> Iterator[Pair]:
+    folder = root / "microscopy/fmd_confocal"
+    for path in sorted(folder.glob("*_noisy.tif")):
+        stem = path.name.removesuffix("_noisy.tif")
+        yield _pair(f"fmd/{stem}", _picture(path), _picture(folder / f"{stem}_gt.tif"), crop, kind="counts")
+
+
+def _w2s(root: Path, crop: int | None) -> Iterator[Pair]:
+    folder = root / "microscopy/w2s"
+    for path in sorted(folder.glob("input_avg1_*.tif")):
+        stem = path.stem.removeprefix("input_avg1_")
+        truth = _picture(folder / f"target_avg400_{stem}.tif")
+        yield _pair(f"w2s/{stem}", _picture(path), truth, crop, fit=True, kind="counts")
+
+
+def _flim(root: Path, crop: int | None) -> Iterator[Pair]:
+    folder = root / "microscopy/flim_bpae1"
+    noisy, truth = (_picture(folder / f"W800_P200_5mW_{k}.tif") for k in ("Ax1_I_t5", "Ax5_I"))
+    yield _pair("flim/bpae1", noisy, truth, crop, fit=True, kind="correlated")
+
+
+def _oct(root: Path, crop: int | None) -> Iterator[Pair]:
+    for path in sorted((root / "microscopy/oct_duke").glob("*_test.tif")):
+        eye = path.name.removesuffix("_test.tif")
+        truth = _picture(path.with_name(f"{eye}_average.tif"))
+        yield _pair(f"oct/{eye}", _picture(path), truth, crop, fit=True, kind="correlated")
+
+
+def _bacteria(root: Path, crop: int | None) -> Iterator[Pair]:
+    folder = root / "microscopy/bacteria16"
+    (truth,) = folder.glob("AVG_*_target.png")
+    noisy = _picture(folder / "Noisy_images_avg1_16bit.png")
+    yield _pair("bacteria/myxo", noisy, _picture(truth), crop, fit=True, kind="counts")
+
+
+def _lcd(root: Path, crop: int | None) -> Iterator[Pair]:
+    def repeat(dose: str, number: int) -> NDArray[Any]:
+        path = root / f"ct/lcd_ct_fbp/dose_{dose}/signal_present/signal_present_{number:03d}.raw"
+        return np.fromfile(path, "<i2").reshape(256, 256)
+
+    truth = np.mean([repeat("100", number) for number in range(2, 11)], axis=0)
+    for dose in ("010", "055", "100"):
+        yield _pair(f"lcd/dose_{dose}", repeat(dose, 1), truth, crop, kind="correlated")
+
+
+def _mayo(root: Path, crop: int | None) -> Iterator[Pair]:
+    for path in sorted((root / "ct/mayo_L286").glob("quarter_*.IMA")):
+        number = path.stem.removeprefix("quarter_")
+        noisy, truth = (pydicom.dcmread(path.with_name(f"{dose}_{number}.IMA")) for dose in ("quarter", "full"))
+        spacing = tuple(float(step) for step in noisy.PixelSpacing)
+        yield _pair(
+            f"mayo/{number}",
+            _hounsfield(noisy),
+            _hounsfield(truth),
+            crop,
+            spacing=spacing,
+            kind="correlated",
+            window=SOFT_TISSUE,
+        )
+
+
+def _hounsfield(dataset: pydicom.Dataset) -> NDArray[Any]:
+    return dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+
+
+def _m4raw(root: Path, crop: int | None) -> Iterator[Pair]:
+    for path in sorted((root / "mri/m4raw_T1").glob("*_T101_slice_*.png")):
+        others = [_picture(path.with_name(path.name.replace("_T101_", f"_{k}_"))) for k in ("T102", "T103")]
+        stem = path.stem.rpartition("_")[2]
+        truth = np.mean(others, axis=0)
+        yield _pair(f"m4raw/slice_{stem}", _picture(path), truth, crop, fit=True, kind="correlated")
+
+
+def _brainweb(root: Path, crop: int | None) -> Iterator[Pair]:
+    volume = scipy.io.loadmat(root / "mri/brainweb/T1data.mat")["ima"].astype(np.float64)
+    starts = [(size - cut) // 2 for size, cut in zip(volume.shape, BRAINWEB_SHAPE, strict=True)]
+    truth = volume[tuple(slice(s, s + cut) for s, cut in zip(starts, BRAINWEB_SHAPE, strict=True))]
+    for percent in (3, 7, 11):
+        rng = np.random.default_rng(percent)
+        real, imaginary = rng.normal(0, percent / 100 * volume.max(), (2, *truth.shape))
+        noisy = np.hypot(truth + real, imaginary)
+        about = {"ndim": 3, "spacing": (1.0, 1.0, 1.0), "kind": "rician"}
+        yield _pair(f"brainweb/rician_{percent:02d}", noisy, truth, crop, foreground=True, **about)
+
+
+def _pictures(group: str, root: Path, crop: int | None) -> Iterator[Pair]:
+    for number, path in enumerate(sorted((root / "classic" / group).glob("*.png"))):
+        truth = _picture(path).astype(np.float64)
+        noisy = truth + np.random.default_rng(number).normal(0, PICTURE_SD, truth.shape)
+        stem = path.stem.removeprefix("image_")
+        yield _pair(f"{group}/{stem}", noisy, truth, crop, data_range=255.0)
+
+
+GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
+    "fmd": _fmd,
+    "w2s": _w2s,
+    "flim": _flim,
+    "oct": _oct,
+    "bacteria": _bacteria,
+    "lcd": _lcd,
+    "mayo": _mayo,
+    "m4raw": _m4raw,
+    "brainweb": _brainweb,
+    "cset9": partial(_pictures, "cset9"),
+    "set12": partial(_pictures, "set12"),
+}
