@@ -1,0 +1,260 @@
+"""Classical results to measure against, each tuned with the truth: nobody can have them, so they flatter the classical side.
+
+``python -m benchmarks.classical --group fmd,w2s --crop 256`` prints a table. Results are kept in
+``benchmarks/out/classical.json`` under the pair's name and crop, so that other benchmarks need not repeat them.
+
+BM3D and BM4D are free for non-commercial use only: the package never imports them, and here they are left out where
+they are not installed (``pip install bm3d bm4d``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, denoise_wavelet
+
+from benchmarks.pairs import GROUPS, Pair, pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
+    Denoiser = Callable[[Pair, Array, float], Array]
+
+CACHE = Path(__file__).parent / "out" / "classical.json"
+
+STEP = 1.18
+"""Ratio between neighbouring strengths that are tried: seven of them span 0.6 to 1.6 times the true SD."""
+
+UNEVEN = STEP**3
+"""Where the climb starts for noise of uneven variance or correlated noise, which one SD for white noise understates."""
+
+LOWEST_STABILISED = 2 * math.sqrt(3 / 8)
+"""The stabilised value of zero counts."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The best that a method reaches on one pair.
+
+    Attributes
+    ----------
+    psnr, ssim
+        At the strength with the highest PSNR.
+    strength
+        That strength, in units of the residual's true SD.
+    seconds
+        What one run took at that strength.
+    """
+
+    psnr: float
+    ssim: float
+    strength: float
+    seconds: float
+
+
+def nlm(pair: Pair, noisy: Array, sd: float) -> Array:
+    """Non-local means (Buades 2005), 5×5 patches within 13×13; 3×3×3 within 7×7×7 for volumes."""
+    size, reach = (5, 6) if pair.ndim == 2 else (3, 3)
+    return denoise_nl_means(
+        noisy,
+        patch_size=size,
+        patch_distance=reach,
+        h=0.8 * sd,
+        sigma=sd,
+        channel_axis=-1 if pair.colour else None,
+    )
+
+
+def tv(pair: Pair, noisy: Array, sd: float) -> Array:
+    """Total variation (Chambolle 2004), stopped as early as scikit-image does: further on it gets worse."""
+    return denoise_tv_chambolle(noisy, weight=sd, channel_axis=-1 if pair.colour else None)
+
+
+def wavelet(pair: Pair, noisy: Array, sd: float) -> Array:
+    """Soft wavelet thresholds by BayesShrink (Chang, Yu, Vetterli 2000), without cycle spinning."""
+    return denoise_wavelet(
+        noisy,
+        sigma=[sd] * 3 if pair.colour else sd,
+        wavelet="db2",
+        rescale_sigma=False,
+        channel_axis=-1 if pair.colour else None,
+    )
+
+
+def bm3d(pair: Pair, noisy: Array, sd: float) -> Array:
+    """BM3D (Dabov 2007; Mäkinen 2020), told that the noise is white; on one thread."""
+    import bm3d as library  # noqa: TID251 - the one place that compares with it
+
+    profile = library.BM3DProfile()
+    profile.num_threads = 1
+    return (library.bm3d_rgb if pair.colour else library.bm3d)(noisy, sd, profile)
+
+
+def bm4d(pair: Pair, noisy: Array, sd: float) -> Array:
+    """BM4D (Maggioni 2013), told that the noise is white; on one thread."""
+    import bm4d as library  # noqa: TID251 - the one place that compares with it
+
+    profile = library.BM4DProfile()
+    profile.num_threads = 1
+    return library.bm4d(noisy, sd, profile)
+
+
+def count_noise(pair: Pair) -> tuple[float, float]:
+    """Gain `a` and offset `b` of the variance ``a * truth + b``, by reweighted least squares on truth and residual."""
+    truth = pair.truth.astype(np.float64).ravel()
+    squared = np.square(pair.noisy.astype(np.float64).ravel() - truth)
+    floor = 0.05 * squared.mean()
+    variance = np.full_like(truth, squared.mean())
+    for _ in range(10):
+        gain, offset = np.polyfit(truth, squared, 1, w=1 / variance)
+        variance = np.maximum(gain * truth + offset, floor)
+    return float(gain), float(offset)
+
+
+def stabilise(values: Array, gain: float, offset: float) -> Array:
+    """Generalised Anscombe transform of values whose variance is ``gain * mean + offset``: unit variance."""
+    return 2 / gain * np.sqrt(np.maximum(gain * values + 0.375 * gain**2 + offset, 0))
+
+
+def unstabilise(values: Array, gain: float, offset: float) -> Array:
+    """Closed-form unbiased inverse of `stabilise` (Mäkitalo & Foi 2013)."""
+    d = np.maximum(values, LOWEST_STABILISED)
+    counts = d**2 / 4 + math.sqrt(1.5) / (4 * d) - 11 / (8 * d**2) + 5 * math.sqrt(1.5) / (8 * d**3) - 1 / 8
+    return gain * counts - offset / gain
+
+
+def stabilised_bm3d(pair: Pair, noisy: Array, sd: float, *, gain: float, offset: float) -> Array:
+    """BM3D between the generalised Anscombe transform and its inverse; `sd` is in stabilised units."""
+    return unstabilise(bm3d(pair, stabilise(noisy, gain, offset), sd), gain, offset)
+
+
+def tune(pair: Pair, denoiser: Denoiser, sd: float, start: float = 1.0) -> Bar:
+    """Climb from `start` times `sd` in steps of `STEP` to the strength with the highest PSNR."""
+    runs: dict[int, tuple[float, Array, float]] = {}
+
+    def score(rung: int) -> float:
+        begun = time.perf_counter()
+        estimate = denoiser(pair, pair.noisy.astype(np.float64), sd * start * STEP**rung)
+        seconds = time.perf_counter() - begun
+        runs[rung] = (pair.psnr(estimate), estimate, seconds)
+        return runs[rung][0]
+
+    best, top = 0, score(0)
+    for direction in (1, -1):
+        while (value := score(best + direction)) > top:
+            best, top = best + direction, value
+        if best != 0:
+            break
+    psnr, estimate, seconds = runs[best]
+    return Bar(psnr, pair.ssim(estimate), start * STEP**best, seconds)
+
+
+def measure(pair: Pair, method: str) -> Bar | None:
+    """Tune one of `METHODS` on a pair; ``None`` where it does not apply or is not installed."""
+    if find_spec(METHODS[method].needs) is None or not METHODS[method].applies(pair):
+        return None
+    if method != "VST+BM3D":
+        start = UNEVEN if pair.kind in ("counts", "correlated") else 1.0
+        return tune(pair, METHODS[method].denoiser, float(np.std(pair.noisy - pair.truth)), start)
+    gain, offset = count_noise(pair)
+    if gain <= 0:
+        return None
+    return tune(pair, partial(stabilised_bm3d, gain=gain, offset=offset), 1.0)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A denoiser, the module it needs and the pairs it is for."""
+
+    denoiser: Denoiser
+    needs: str = "skimage"
+    applies: Callable[[Pair], bool] = lambda _: True
+
+
+METHODS: dict[str, Method] = {
+    "NLM": Method(nlm),
+    "TV": Method(tv),
+    "wavelet": Method(wavelet, "pywt"),
+    "BM3D": Method(bm3d, "bm3d", lambda pair: pair.ndim == 2),
+    "VST+BM3D": Method(bm3d, "bm3d", lambda pair: pair.kind == "counts"),
+    "BM4D": Method(bm4d, "bm4d", lambda pair: pair.ndim == 3),
+}
+
+
+def bars(
+    pair: Pair, crop: int | None = None, methods: Collection[str] = tuple(METHODS), fresh: bool = False
+) -> dict[str, Bar]:
+    """Return the classical bars of a pair, measured once and kept.
+
+    Parameters
+    ----------
+    pair
+        The noisy image and its truth.
+    crop
+        The crop it was made with: part of the name it is kept under.
+    methods
+        Names out of `METHODS`; those that do not apply are left out of the result.
+    fresh
+        Measure again what is kept already.
+    """
+    key = f"{pair.name}@{crop or 'whole'}"
+    kept = {} if fresh else {m: Bar(**bar) for m, bar in _read().get(key, {}).items()}
+    for method in methods:
+        bar = kept.get(method) or measure(pair, method)
+        if bar is not None and method not in kept:
+            kept[method] = bar
+            _keep(key, method, bar)
+    return {method: kept[method] for method in methods if method in kept}
+
+
+def _read() -> dict[str, dict[str, dict[str, float]]]:
+    return json.loads(CACHE.read_text()) if CACHE.is_file() else {}
+
+
+def _keep(key: str, method: str, bar: Bar) -> None:
+    known = _read()
+    known.setdefault(key, {})[method] = dataclasses.asdict(bar)
+    CACHE.parent.mkdir(exist_ok=True)
+    part = CACHE.with_suffix(".part")
+    part.write_text(json.dumps(known, indent=1, sort_keys=True))
+    part.replace(CACHE)
+
+
+def row(cells: Iterable[object]) -> str:
+    """One line of a markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    """Print a markdown table of bars: PSNR in dB / SSIM."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--group", default=",".join(GROUPS), help="groups, separated by commas (default: all)")
+    parser.add_argument("--crop", type=int, help="side of a centred crop (default: whole images)")
+    parser.add_argument("--methods", default=",".join(METHODS), help="methods, separated by commas (default: all)")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is kept already")
+    options = parser.parse_args()
+    methods = options.methods.split(",")
+
+    print(row(["image", "noisy", *methods]))
+    print(row(["---"] * (2 + len(methods))))
+    for pair in pairs(group=options.group.split(","), crop=options.crop):
+        found = bars(pair, options.crop, methods, options.fresh)
+        cells = [f"{b.psnr:.2f} / {b.ssim:.3f}" if (b := found.get(m)) else "–" for m in methods]
+        print(row([pair.name, f"{pair.psnr(pair.noisy):.2f} / {pair.ssim(pair.noisy):.3f}", *cells]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
