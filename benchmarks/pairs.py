@@ -281,8 +281,16 @@ def _brainweb(root: Path, crop: int | None) -> Iterator[Pair]:
         rng = np.random.default_rng(percent)
         real, imaginary = rng.normal(0, percent / 100 * volume.max(), (2, *truth.shape))
         noisy = np.hypot(truth + real, imaginary)
-        about = {"ndim": 3, "spacing": (1.0, 1.0, 1.0), "kind": "rician"}
-        yield _pair(f"brainweb/rician_{percent:02d}", noisy, truth, crop, foreground=True, **about)
+        yield _pair(
+            f"brainweb/rician_{percent:02d}",
+            noisy,
+            truth,
+            crop,
+            foreground=True,
+            ndim=3,
+            spacing=(1.0, 1.0, 1.0),
+            kind="rician",
+        )
 
 
 def _pictures(group: str, root: Path, crop: int | None) -> Iterator[Pair]:
