@@ -1,0 +1,146 @@
+"""Images in and out of files, with their geometry: `read`, `write` and, before a long fit, `check_target`.
+
+The format is recognised by a file's content when reading and chosen by its suffix when writing. No file
+format's library is imported before a file of that format turns up.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dip_sci.errors import DipSciError, ImageError, ReadError, WriteError
+from dip_sci.io import registry
+from dip_sci.io.files import refuse_target, replacing
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from dip_sci.image import Image
+
+__all__ = ["check_target", "read", "write"]
+
+
+def read(path: str | os.PathLike[str], *, axes: str | None = None) -> Image:
+    """Read one image from a file, or one DICOM series from a folder.
+
+    Parameters
+    ----------
+    path
+        NIfTI, TIFF (OME, ImageJ, plain), PNG, JPEG, BMP or DICOM file, or a folder that holds one DICOM
+        series. The content decides which, not the suffix.
+    axes
+        Names of the dimensions, out of ``TCZYXS`` (``"TYX"``), where the file does not name them or names
+        them wrongly. For a DICOM series or multi-frame file, axes that do not begin with ``Z`` stack the
+        slices in the order of their instance numbers, whatever their positions.
+
+    Returns
+    -------
+    Image
+        Its `source` holds what `write` needs to give the metadata back, and notes for the user.
+
+    Raises
+    ------
+    ReadError
+        If nothing is there, the format is not known, the file is damaged, larger than the memory, or
+        holds something else than one image on a regular grid.
+
+    Examples
+    --------
+    >>> image = read("brain.nii.gz")  # doctest: +SKIP
+    >>> image.axes, image.units  # doctest: +SKIP
+    ('ZYX', ('millimeter', 'millimeter', 'millimeter'))
+    """
+    path = Path(path)
+    form = registry.recognise(path)
+    try:
+        return form.read(path, axes)
+    except ImageError as error:
+        raise ReadError(f"{path}: {error}") from error
+    except DipSciError:
+        raise
+    except MemoryError as error:
+        raise ReadError(f"{path} needs more memory than there is; crop it or free some memory.") from error
+    except OSError as error:
+        raise ReadError(f"{path} could not be read: {error.strerror or error}.") from error
+    except Exception as error:
+        # A damaged file makes a parser fail in any way it likes. What it says may quote the file's text,
+        # which in a DICOM file may name a patient: only the kind of failure is passed on.
+        raise ReadError(
+            f"{path} looks like {form.title} but could not be read ({type(error).__name__}); "
+            "the file is damaged or of an unknown kind. Export it again."
+        ) from error
+
+
+def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False) -> Path:
+    """Write an image under its suffix's format, with its geometry; whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Target; the suffix chooses the format: ``.nii``, ``.nii.gz``, ``.ome.tif``, ``.tif``, ``.png``.
+    image
+        What to write; the type of its array is the type in the file.
+    overwrite
+        Replace an existing file. The file that the image came from is never replaced.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    WriteError
+        If the target cannot be written or its format cannot hold the image. Nothing is left behind then.
+    """
+    path = Path(path)
+    form = check_target(path, image, overwrite=overwrite)
+    try:
+        with replacing(path, registry.full_suffix(path)) as temporary:
+            form.write(temporary, image)
+    except OSError as error:
+        raise WriteError(f"{path} could not be written: {error.strerror or error}. Nothing was left behind.") from error
+    return path
+
+
+def check_target(
+    path: str | os.PathLike[str],
+    image: Image | None,
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> registry.Format:
+    """Refuse a target that could not be written, before hours are spent on what should go there.
+
+    Parameters
+    ----------
+    path
+        The target.
+    image
+        An image of the kind that will be written, or ``None`` where it is not known yet.
+    overwrite
+        Whether an existing file may be replaced.
+    inputs
+        Files that must never be replaced; that of `image` is added to them.
+
+    Returns
+    -------
+    registry.Format
+        The format that would write it.
+
+    Raises
+    ------
+    WriteError
+        One sentence: what is in the way, and what to do.
+    """
+    path = Path(path)
+    form = registry.for_writing(path)
+    kept = [Path(p) for p in inputs]
+    if image is not None and image.source.path is not None:
+        kept.append(Path(image.source.path))
+    refuse_target(path, kept, overwrite=overwrite)
+    if image is not None:
+        form.check(path, image)
+    return form

@@ -1,0 +1,199 @@
+"""DICOM, in only: a single image, a multi-frame image, or a folder that holds one series.
+
+Values are the modality's (Hounsfield units, SUV, ...): stored values times rescale slope plus intercept, each
+slice with its own. Real-world value maps, windows and inversion for display are not applied. Slices are ordered
+by their positions alone. Nothing that names a patient leaves this module.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dip_sci.errors import DipSciError, ReadError
+from dip_sci.image import Image, Source
+from dip_sci.io.axes import renamed
+from dip_sci.io.dicom_pixels import decode, header_of, modality_values, padding, refuse_unfit
+from dip_sci.io.dicom_planes import Plane, affine_of, ordered, planes_of
+from dip_sci.io.registry import files_in, is_dicom_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+TILED = "1.2.840.10008.5.1.4.1.1.77.1.6"
+"""Whole slide microscopy."""
+
+
+def read(path: Path, axes: str | None = None) -> Image:
+    """Read a DICOM file or a folder with one series; see `dip_sci.io.read`."""
+    try:
+        with _quiet():
+            return _read_series(path, axes) if path.is_dir() else _read_file(path, axes)
+    except (DipSciError, MemoryError, OSError):
+        raise
+    except UserWarning:
+        raise ReadError(f"{path} is truncated or damaged: its pixels end too early. Copy or export it again.") from None
+    except Exception as error:  # noqa: BLE001
+        # pydicom's own words may quote the file's text, a patient's name among it.
+        raise ReadError(
+            f"{path} is a damaged DICOM file, or not one that can be read ({type(error).__name__}); export it again."
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep pydicom's warnings of odd values to itself: half of all real files have some."""
+    logger = logging.getLogger("pydicom")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # These two mean pixels that are not there, or not where they should be.
+        warnings.filterwarnings("error", message=".*(expected length|end of file|fewer|less than the expected).*")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _read_file(path: Path, axes: str | None) -> Image:
+    dataset = header_of(path)
+    _refuse_kind(dataset, path)
+    planes = planes_of(dataset, path)
+    return _image(path, [dataset], planes, axes)
+
+
+def _read_series(path: Path, axes: str | None) -> Image:
+    """Read the one series of a folder; a series is a SeriesInstanceUID, whatever the files are called."""
+    series: dict[str, list[tuple[Path, Dataset]]] = {}
+    for file in files_in(path):
+        if is_dicom_file(file):
+            dataset = header_of(file)
+            if "Rows" in dataset and "LOCALIZER" not in dataset.get("ImageType", ()):
+                series.setdefault(str(dataset.get("SeriesInstanceUID", "")), []).append((file, dataset))
+    if not series:
+        raise ReadError(f"The folder {path} holds DICOM files but no images; give the folder of an image series.")
+    if len(series) > 1:
+        found = "; ".join(_series_line(files, path) for files in series.values())
+        raise ReadError(
+            f"The folder {path} holds {len(series)} series: {found}. Give a folder that holds one of them alone."
+        )
+    files = next(iter(series.values()))
+    for file, dataset in files:
+        _refuse_kind(dataset, file)
+    _refuse_mixed(files, path)
+    if len(files) > 1 and any(int(d.get("NumberOfFrames") or 1) > 1 for _, d in files):
+        raise ReadError(f"The folder {path} holds {len(files)} multi-frame images; name one of the files.")
+    planes = [plane for file, dataset in files for plane in planes_of(dataset, file)]
+    return _image(path, [dataset for _, dataset in files], planes, axes)
+
+
+def _series_line(files: list[tuple[Path, Dataset]], path: Path) -> str:
+    file, dataset = files[0]
+    place = file.parent.relative_to(path)
+    where = f" in {place}" if str(place) != "." else ""
+    number, modality = dataset.get("SeriesNumber"), dataset.get("Modality", "unknown modality")
+    return f"number {'unknown' if number is None else number} ({modality}, {len(files)} files{where})"
+
+
+def _refuse_kind(dataset: Dataset, path: Path) -> None:
+    if "Rows" not in dataset or "Columns" not in dataset:
+        kind = dataset.get("Modality", "no image")
+        raise ReadError(f"{path} is a DICOM file without an image ({kind}), or it is truncated; name an image file.")
+    if dataset.get("SOPClassUID", "").startswith(TILED):
+        raise ReadError(f"{path} is a tiled slide of microscopy; export the part of interest as OME-TIFF.")
+    if dataset.get("Modality") in ("SEG", "RTDOSE"):
+        raise ReadError(
+            f"{path} holds {dataset.Modality}, which is computed and not measured; name the images instead."
+        )
+    if "MOSAIC" in dataset.get("ImageType", ()):
+        raise ReadError(f"{path} is a Siemens mosaic, many slices in one picture; convert it to NIfTI with dcm2niix.")
+
+
+def _refuse_mixed(files: list[tuple[Path, Dataset]], path: Path) -> None:
+    """Refuse a series whose images do not fit together, naming what differs."""
+    for name in ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "FrameOfReferenceUID"):
+        values = {str(dataset.get(name, "")) for _, dataset in files}
+        if len(values) > 1:
+            shown = f" ({', '.join(sorted(values))})" if "UID" not in name else ""
+            raise ReadError(
+                f"The images in {path} do not form one volume: they differ in {name}{shown}. "
+                "Put those that belong together into a folder of their own, or name a single file."
+            )
+
+
+def _image(path: Path, datasets: list[Dataset], planes: list[Plane], axes: str | None) -> Image:
+    """Put the planes together, by their positions or, as `axes` may ask, as they are numbered."""
+    first = datasets[0]
+    refuse_unfit(first, len(planes), path)
+    colour = int(first.get("SamplesPerPixel", 1)) > 1 or first.PhotometricInterpretation == "PALETTE COLOR"
+    found = "YXS" if colour else "YX"
+    notes: tuple[str, ...] = ()
+    step: tuple[float | None, str | None] = (None, None)
+    if len(planes) > 1:
+        by_number = axes is not None and not axes.startswith("Z")
+        lead, planes, step, notes = ordered(planes, first, path, by_number=by_number)
+        found = lead + found
+    stored = _stacked(planes, first, path)
+    valid = padding(stored, planes)
+    array, value_range, more = modality_values(stored, planes, first)
+    if valid is not None and not valid.any():
+        valid, more = None, (*more, "Every voxel has the padding value; none was taken for padding.")
+    if len(planes) == 1:
+        array, valid = array[0], valid if valid is None else valid[0]
+    row, column = planes[0].spacing or (None, None)
+    in_plane = [s for s, _ in zip((row, column, None), found[-3:] if colour else found[-2:], strict=False)]
+    spacing = [*([step[0]] if len(planes) > 1 else []), *in_plane]
+    units = [*([step[1]] if len(planes) > 1 else []), *("millimeter" if s else None for s in in_plane)]
+    depth = step[0] if found[0] == "Z" else None
+    image = Image(
+        array,
+        found,
+        tuple(spacing),
+        tuple(units),
+        affine_of(planes, depth) if found[0] in "ZY" else None,
+        valid,
+        value_range,
+        Source("dicom", str(path), MappingProxyType(_header(planes, first)), notes + more),
+    )
+    return renamed(image, axes, path)
+
+
+def _stacked(planes: list[Plane], first: Dataset, path: Path) -> NDArray[Any]:
+    """Return the stored values of all planes, ``(planes, rows, columns[, samples])``."""
+    frames: dict[Path, NDArray[Any]] = {}
+    stored: NDArray[Any] | None = None
+    for i, plane in enumerate(planes):
+        if plane.file not in frames:
+            # One file's frames at a time: planes of one file follow each other, or there is one file.
+            frames = {plane.file: decode(plane.file)}
+        frame = frames[plane.file][plane.frame]
+        if stored is None:
+            stored = np.empty((len(planes), *frame.shape), frame.dtype)
+        if frame.shape != stored.shape[1:]:
+            raise ReadError(f"{path} holds images of different shapes {stored.shape[1:]} and {frame.shape}.")
+        if frame.dtype != stored.dtype:
+            stored = stored.astype(np.promote_types(stored.dtype, frame.dtype))
+        stored[i] = frame
+    if stored is None:
+        raise ReadError(f"{path} holds no image.")
+    return stored
+
+
+def _header(planes: list[Plane], first: Dataset) -> dict[str, Any]:
+    """Return what a writer of DICOM needs: which slice is which, and how values were stored."""
+    return {
+        "planes": tuple((str(p.file), p.frame, p.uid, p.slope, p.intercept) for p in planes),
+        "photometric": str(first.PhotometricInterpretation),
+        "bits_stored": int(first.get("BitsStored", 0) or 0),
+        "signed": bool(first.get("PixelRepresentation", 0)),
+    }

@@ -1,0 +1,210 @@
+"""The pixels of a DICOM file: what may be decoded, stored values, and what they mean."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom
+from pydicom.encaps import generate_frames
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
+)
+
+from dip_sci.errors import ReadError
+from dip_sci.io.files import refuse_beyond_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+    from dip_sci.io.dicom_planes import Plane
+
+INFLATED_MAX = 1 << 30
+"""Bytes that a deflated file may grow to."""
+
+PACKAGES = {
+    "1.2.840.10008.1.2.4.50": "python-gdcm",
+    "1.2.840.10008.1.2.4.57": "python-gdcm",
+    "1.2.840.10008.1.2.4.70": "python-gdcm",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+}
+"""What decodes a transfer syntax; others are pylibjpeg-openjpeg's."""
+
+
+def header_of(path: Path) -> Dataset:
+    """Return a file's dataset without its pixels."""
+    return _dataset(path, stop_before_pixels=True)
+
+
+def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
+    with path.open("rb") as file:
+        file.seek(128)
+        bare = file.read(4) != b"DICM"
+    try:
+        if bare:
+            # Told apart from any other file by its first elements; see registry. Not force=True, which reads anything.
+            dataset = pydicom.dcmread(
+                io.BytesIO(b"\0" * 128 + b"DICM" + path.read_bytes()), stop_before_pixels=stop_before_pixels
+            )
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                explicit = not dataset.original_encoding[0]
+                dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
+            return dataset
+        _refuse_inflating(path)
+        return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
+    except InvalidDicomError as error:
+        raise ReadError(f"{path} is not a DICOM file; name an image file.") from error
+    except RecursionError as error:
+        raise ReadError(f"{path} is a damaged DICOM file: its sequences are nested without end.") from error
+
+
+def _refuse_inflating(path: Path) -> None:
+    """Refuse a deflated file that grows out of proportion: pydicom inflates it whole, even for its header."""
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    grown = 0
+    with path.open("rb") as file:
+        # Preamble, mark, and the element that holds the length of what follows.
+        file.seek(128 + 4 + 12 + int(meta.FileMetaInformationGroupLength))
+        while not inflater.eof:
+            data = inflater.unconsumed_tail or file.read(1 << 16)
+            if not data:
+                raise ReadError(f"{path} is a truncated deflated DICOM file; copy or export it again.")
+            grown += len(inflater.decompress(data, 1 << 20))
+            if grown > INFLATED_MAX:
+                raise ReadError(f"{path} is a deflated DICOM file that grows beyond 1 GB; export it uncompressed.")
+
+
+def refuse_unfit(dataset: Dataset, planes: int, path: Path) -> None:
+    """Raise a `ReadError` where the announced image is empty, too large, or of unknown depth."""
+    rows, columns = int(dataset.Rows or 0), int(dataset.Columns or 0)
+    if rows < 1 or columns < 1:
+        raise ReadError(f"{path} announces an image of {rows} x {columns} pixels; it is damaged, export it again.")
+    bits = int(dataset.get("BitsAllocated") or 0)
+    if bits not in (1, 8, 16, 32, 64):
+        raise ReadError(f"{path} announces {bits} bits per pixel, which is not a DICOM image; export it again.")
+    # Decoded stored values, and float32 values beside them.
+    nbytes = rows * columns * planes * int(dataset.get("SamplesPerPixel") or 1) * (max(1, bits // 8) + 4)
+    refuse_beyond_memory(nbytes, path)
+
+
+def decode(path: Path) -> NDArray[Any]:
+    """Return a file's stored values, ``(frames, rows, columns[, samples])``; colours as RGB."""
+    dataset = _dataset(path, stop_before_pixels=False)
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise ReadError(f"{path} ends before its pixels; it is truncated, copy or export it again.")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax in JPEG2000TransferSyntaxes:
+        _refuse_cut_codestreams(dataset, path)
+    try:
+        array = np.asarray(dataset.pixel_array)
+    except (RuntimeError, NotImplementedError, ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ReadError(_not_decoded(dataset, path)) from error
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        array = apply_color_lut(array, dataset)
+    samples = 1 if array.shape[-1] in (3, 4) and array.ndim > 2 and _coloured(dataset) else 0
+    return array if array.ndim - samples == 3 else array[None]
+
+
+def _coloured(dataset: Dataset) -> bool:
+    return int(dataset.get("SamplesPerPixel", 1)) > 1 or dataset.PhotometricInterpretation == "PALETTE COLOR"
+
+
+def _refuse_cut_codestreams(dataset: Dataset, path: Path) -> None:
+    """Refuse JPEG 2000 streams without their end mark: every decoder returns something for them, silently."""
+    count = int(dataset.get("NumberOfFrames") or 1)
+    for frame in generate_frames(dataset.PixelData, number_of_frames=count):
+        if b"\xff\xd9" not in frame[-4:]:
+            raise ReadError(f"{path} is truncated: its JPEG 2000 pixels end too early. Copy or export it again.")
+
+
+def _not_decoded(dataset: Dataset, path: Path) -> str:
+    """Say why pixels were not decoded: a decoder that is missing, or damage."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    name = getattr(syntax, "name", str(syntax))
+    if syntax == JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8:
+        return f"{path} is compressed as 12-bit JPEG, which needs one more package: pip install dip-sci[jpeg12]"
+    if not syntax.is_compressed:
+        return f"{path} is truncated or damaged: its pixels do not fill the image it announces. Export it again."
+    try:
+        available = bool(get_decoder(syntax).available_plugins) or syntax.is_deflated
+    except NotImplementedError:
+        return f"{path} is compressed in a way that cannot be read ({name}); export it uncompressed."
+    if not available:
+        package = PACKAGES.get(str(syntax), "pylibjpeg-openjpeg")
+        return f"{path} is compressed ({name}), and its decoder is not installed: pip install {package}"
+    return (
+        f"{path} could not be decoded ({name}): it is truncated or damaged. Export it again, uncompressed if you can."
+    )
+
+
+def padding(stored: NDArray[Any], planes: list[Plane]) -> NDArray[np.bool_] | None:
+    """Return where something was measured, by stored values; `None` where everything was."""
+    if stored.dtype.kind not in "iu" or all(p.padding is None for p in planes):
+        return None
+    valid = np.ones(stored.shape, bool)
+    for i, plane in enumerate(planes):
+        if plane.padding is not None:
+            lo, hi = plane.padding
+            valid[i] = (stored[i] < lo) | (stored[i] > hi)
+    return None if valid.all() else valid
+
+
+def modality_values(
+    stored: NDArray[Any], planes: list[Plane], dataset: Dataset
+) -> tuple[NDArray[Any], tuple[float, float] | None, tuple[str, ...]]:
+    """Return the modality's values, the range that the stored type allows them, and notes.
+
+    Integers stay integers where the slope is 1 and the intercept whole; anything else becomes float32.
+    """
+    notes: tuple[str, ...] = ()
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        notes = ("Low values are bright in this image (MONOCHROME1); they were read as stored, not inverted.",)
+    if stored.dtype.kind == "f":
+        return stored, None, notes
+    bits, signed = int(dataset.get("BitsStored") or 0) or stored.dtype.itemsize * 8, stored.dtype.kind == "i"
+    lo, hi = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    if _coloured(dataset):
+        return stored, None, notes
+    if dataset.get("ModalityLUTSequence"):
+        notes += ("The table that gives the stored values their meaning (Modality LUT) was not applied.",)
+        return stored, _narrower(lo, hi, stored.dtype), notes
+    slopes, intercepts = [p.slope for p in planes], [p.intercept for p in planes]
+    ends = [s * v + b for s, b in zip(slopes, intercepts, strict=True) for v in (lo, hi)]
+    low, high = min(ends), max(ends)
+    if all(s == 1 for s in slopes) and all(b == int(b) for b in intercepts):
+        if any(intercepts):
+            kind = next((t for t in (np.int16, np.int32) if np.iinfo(t).min <= low and high <= np.iinfo(t).max), None)
+        else:
+            kind = stored.dtype.type
+        if kind is not None:
+            array = stored.astype(kind, copy=False)
+            for i, intercept in enumerate(intercepts):
+                array[i] += kind(int(intercept))
+            return array, _narrower(low, high, array.dtype), notes
+    array = np.empty(stored.shape, np.float32 if bits <= 24 else np.float64)
+    for i, (slope, intercept) in enumerate(zip(slopes, intercepts, strict=True)):
+        array[i] = stored[i] * np.float64(slope) + intercept
+    return array, (float(low), float(high)), notes
+
+
+def _narrower(low: float, high: float, dtype: np.dtype[Any]) -> tuple[float, float] | None:
+    """Return the range, where the type alone does not say it."""
+    limits = np.iinfo(dtype)
+    return None if (low, high) == (limits.min, limits.max) else (float(low), float(high))

@@ -1,0 +1,322 @@
+"""NIfTI-1 and NIfTI-2: one file (``.nii``, ``.nii.gz``) or a pair (``.hdr``, ``.img``; reading only).
+
+Arrays are transposed to ``CTZYX``, as far as the file has dimensions; dimensions of length 1 stay. Integers
+without scaling keep their type. A file that states no orientation (both codes 0) gives no affine.
+"""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+from contextlib import ExitStack
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from dip_sci.errors import ReadError, WriteError
+from dip_sci.image import Image, Source
+from dip_sci.io.axes import LENGTHS, TIMES, arranged, convert, renamed
+from dip_sci.io.files import DEFLATE_RATIO, refuse_beyond_file, refuse_beyond_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+AXES = "CTZYX"
+UNITS = {
+    "meter": "meter",
+    "mm": "millimeter",
+    "micron": "micrometer",
+    "sec": "second",
+    "msec": "millisecond",
+    "usec": "microsecond",
+}
+CODES = {full: short for short, full in UNITS.items()}
+
+
+def read(path: Path, axes: str | None = None) -> Image:
+    """Read a NIfTI file; see `dip_sci.io.read`."""
+    with ExitStack() as open_files, warnings.catch_warnings():
+        # nibabel warns of odd headers that it then repairs; what matters is checked here.
+        warnings.simplefilter("ignore")
+        loaded, size = _open(path, open_files)
+        header = loaded.header
+        _refuse_unfit(header, path, size)
+        array = _values(loaded, path).T
+    spacing, units = _grid(header)
+    affine, notes = _affine(loaded)
+    image = Image(
+        array,
+        AXES[-array.ndim :],
+        spacing[::-1],
+        units[::-1],
+        affine,
+        source=Source(
+            "nifti",
+            str(path),
+            MappingProxyType(
+                {"header": header.copy(), "slope": float(loaded.dataobj.slope), "inter": float(loaded.dataobj.inter)}
+            ),
+            notes,
+        ),
+    )
+    return renamed(image, axes, path)
+
+
+def _open(path: Path, open_files: ExitStack) -> tuple[Any, int]:
+    """Return nibabel's image, its pixels still in the file, and how many bytes the file can hold at most."""
+    pair = {"hdr": path, "img": path}
+    for a, b in (("hdr", "img"), ("img", "hdr")):
+        if path.name.lower().endswith((f".{a}", f".{a}.gz")):
+            pair[b] = path.with_name(path.name.replace(f".{a}", f".{b}"))
+    head_file = _file(pair["hdr"], path, open_files)
+    head = head_file.read(348)
+    head_file.seek(0)
+    wide = head[4:7] in (b"n+2", b"ni2")
+    paired = (head[4:7] if wide else head[344:347]) in (b"ni1", b"ni2")
+    body = pair["img"] if paired else path
+    holder = nib.FileHolder
+    if paired:
+        files = {"header": holder(fileobj=head_file), "image": holder(fileobj=_file(body, path, open_files))}
+        kind = nib.Nifti2Pair if wide else nib.Nifti1Pair
+    else:
+        files = {"image": holder(fileobj=head_file)}
+        kind = nib.Nifti2Image if wide else nib.Nifti1Image
+    size = body.stat().st_size
+    with body.open("rb") as file:
+        size = size * DEFLATE_RATIO if file.read(2) == b"\x1f\x8b" else size
+    try:
+        return kind.from_file_map(files, mmap=False), size
+    except (EOFError, WrapStructError, HeaderDataError) as error:
+        raise ReadError(f"{path} has a damaged or truncated NIfTI header; copy or export it again.") from error
+
+
+def _file(path: Path, named: Path, open_files: ExitStack) -> IO[bytes]:
+    if not path.is_file():
+        raise ReadError(f"{named} is one half of a NIfTI pair, and the other half {path.name} is missing beside it.")
+    raw = open_files.enter_context(path.open("rb"))
+    zipped = raw.read(2) == b"\x1f\x8b"
+    raw.seek(0)
+    return cast("IO[bytes]", open_files.enter_context(gzip.GzipFile(fileobj=raw))) if zipped else raw
+
+
+def _refuse_unfit(header: Any, path: Path, size: int) -> None:
+    shape = header.get_data_shape()
+    if len(shape) < 2 or len(shape) > len(AXES) or min(shape, default=0) < 1:
+        raise ReadError(f"{path} has the shape {tuple(shape)}; images of 2 to 5 dimensions can be read.")
+    dtype = header.get_data_dtype()
+    if dtype.names:
+        raise ReadError(f"{path} holds RGB colours, not a measured quantity; export it as PNG or TIFF instead.")
+    if dtype.kind == "c":
+        raise ReadError(f"{path} holds complex numbers; save their magnitude (or real part) as float32 and read that.")
+    # Python's integers: numpy's would overflow on the very headers that this is about.
+    count = 1
+    for n in shape:
+        count *= int(n)
+    nbytes = count * dtype.itemsize
+    refuse_beyond_file(nbytes + int(header.get_data_offset()), path, size)
+    slope, inter = header.get_slope_inter()
+    scaled = slope not in (None, 1.0) or inter not in (None, 0.0)
+    refuse_beyond_memory(nbytes * 3 if scaled else nbytes, path)
+
+
+def _values(loaded: Any, path: Path) -> NDArray[Any]:
+    """Return the values in the file's order of dimensions (x first), scaled where the file says so."""
+    try:
+        raw = np.asarray(loaded.dataobj.get_unscaled())
+    except (OSError, EOFError, ValueError) as error:
+        raise ReadError(
+            f"{path} is truncated or damaged: its pixels end too early. Copy or export it again."
+        ) from error
+    raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
+    if raw.dtype.kind == "f" and raw.dtype.itemsize > 8:
+        raw = raw.astype(np.float64)
+    slope, inter = float(loaded.dataobj.slope), float(loaded.dataobj.inter)
+    if slope == 1 and inter == 0:
+        return raw
+    # 32 bits and more do not fit float32's 24.
+    wide = raw.dtype.itemsize > 4 or (raw.dtype.kind in "iu" and raw.dtype.itemsize > 2)
+    scaled = np.empty(raw.shape, np.float64 if wide else np.float32, order="F")
+    for i in range(raw.shape[-1]):
+        scaled[..., i] = raw[..., i] * np.float64(slope) + inter
+    return scaled
+
+
+def _grid(header: Any) -> tuple[tuple[float | None, ...], tuple[str | None, ...]]:
+    """Return spacing and units in the file's order of dimensions."""
+    space, time = _header_units(header)
+    zooms = [float(z) if np.isfinite(z) and z > 0 else None for z in header.get_zooms()]
+    units = [space, space, space, time, None][: len(zooms)]
+    if len(zooms) == 5:
+        zooms[4] = None
+    return tuple(zooms), tuple(unit if zoom else None for unit, zoom in zip(units, zooms, strict=True))
+
+
+def _header_units(header: Any) -> tuple[str | None, str | None]:
+    try:
+        space, time = header.get_xyzt_units()
+    except KeyError:
+        return None, None
+    return UNITS.get(space), UNITS.get(time)
+
+
+def _affine(loaded: Any) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    """Return the affine in millimetres, where the file states one, and what the user should know of it."""
+    header = loaded.header
+    if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
+        return None, ()
+    affine = np.array(loaded.affine, np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) == 0:
+        return None, ("The file's orientation is not a usable matrix; it was left out, and voxel sizes were kept.",)
+    affine[:3] *= _millimetres(header)
+    return affine, ()
+
+
+def _millimetres(header: Any) -> float:
+    """Millimetres per unit of a header's affine; a header without unit is in millimetres by custom."""
+    return {1: 1e3, 3: 1e-3}.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def check(path: Path, image: Image) -> None:
+    """Raise a `WriteError` where NIfTI cannot hold the image."""
+    if "S" in image.axes:
+        raise WriteError(f"{path} cannot hold a colour image of axes {image.axes!r}; write .tif or .png.")
+    _storable(image.array, image, path)
+
+
+def write(path: Path, image: Image) -> None:
+    """Write a NIfTI file with the type of the image's array; see `dip_sci.io.write`."""
+    array = _storable(image.array, image, path)
+    # From the slowest dimension present to x; x comes first in the file.
+    wanted = AXES[min(AXES.index(a) for a in image.axes) :]
+    array = arranged(array, image.axes, wanted).T
+    source = _source_header(image)
+    header = _new_header(source, wide=max(array.shape) > np.iinfo(np.int16).max)
+    pixdim = header["pixdim"].copy()
+    header.set_data_shape(array.shape)
+    if source is not None and len(source.get_data_shape()) == array.ndim:
+        # set_data_shape forgets the repetition time that a 3D header may carry.
+        header["pixdim"] = pixdim
+    header.set_data_dtype(array.dtype)
+    header.set_slope_inter(1, 0)
+    space, time = _units(image, source)
+    _set_spacing(header, image, space, time)
+    _set_orientation(header, image, source)
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    with warnings.catch_warnings():
+        # nibabel warns of odd values in a header that the source had already.
+        warnings.simplefilter("ignore")
+        # Without an affine nibabel leaves the header's orientation as it was set above.
+        kind(array, None, header, dtype=array.dtype).to_filename(path)
+
+
+def _storable(array: NDArray[Any], image: Image, path: Path) -> NDArray[Any]:
+    """Return the array in a type that NIfTI knows and that holds every value."""
+    dtype = array.dtype
+    if dtype.kind == "b":
+        return array.astype(np.uint8)
+    if dtype == np.float16:
+        return array.astype(np.float32)
+    if dtype.kind == "f" and dtype.itemsize <= 8:
+        return array
+    if dtype.kind not in "iu":
+        raise WriteError(f"{path} cannot hold values of type {dtype}; convert them to float32.")
+    header = _source_header(image)
+    if dtype.itemsize < 8 or (header is not None and header.get_data_dtype() == dtype):
+        return array
+    # Hardly a program reads 64-bit integers.
+    lo, hi = int(array.min()), int(array.max())
+    for smaller in (np.int32, np.uint32):
+        if np.iinfo(smaller).min <= lo and hi <= np.iinfo(smaller).max:
+            return array.astype(smaller)
+    raise WriteError(f"{path} cannot hold 64-bit integers from {lo} to {hi}; convert them to float64.")
+
+
+def _source_header(image: Image) -> Any:
+    """Return the header of the NIfTI file that the image came from, or `None`."""
+    return image.source.header.get("header") if image.source.format == "nifti" else None
+
+
+def _new_header(source: Any, *, wide: bool) -> Any:
+    kind = nib.Nifti2Header if wide or isinstance(source, nib.Nifti2Header) else nib.Nifti1Header
+    if source is None:
+        return kind()
+    header = kind.from_header(source, check=False)
+    # Converting between NIfTI-1 and 2, or from a pair, leaves the extensions behind.
+    header.extensions[:] = source.extensions
+    return header
+
+
+def _units(image: Image, source: Any) -> tuple[str | None, str | None]:
+    """Return the full names of the units of space and time to write: the source's where it had some."""
+    spatial = {u for a, s, u in zip(image.axes, image.spacing, image.units, strict=True) if a in "ZYX" and s and u}
+    lengths = spatial & set(LENGTHS)
+    space: str | None
+    if image.affine is not None:
+        space = "millimeter"
+    elif len(lengths) == 1 and lengths <= set(CODES):
+        space = next(iter(lengths))
+    else:
+        space = "millimeter" if lengths else None
+    unit = image.units[image.axes.index("T")] if "T" in image.axes else None
+    time = unit if unit in CODES else "second" if unit in TIMES else None
+    if source is None:
+        return space, time
+    had_space, had_time = _header_units(source)
+    # A header without unit of space is read as millimetres: an affine needs no more.
+    return (had_space if had_space or image.affine is not None else space), had_time or time
+
+
+def _set_spacing(header: Any, image: Image, space: str | None, time: str | None) -> None:
+    """Set voxel sizes and units; what the image does not know stays as the header has it."""
+    zooms = [float(z) for z in header.get_zooms()]
+    if "T" not in image.axes and len(zooms) > 3:
+        zooms[3] = 0.0
+    for axis, place in zip("XYZT", range(len(zooms)), strict=False):
+        step = image.spacing_of(axis)
+        if step is None:
+            continue
+        unit = image.units[image.axes.index(axis)]
+        to = time if axis == "T" else space
+        table = TIMES if axis == "T" else LENGTHS
+        zooms[place] = convert(step, unit, to) if unit in table and to else step
+    header.set_zooms(zooms)
+    header.set_xyzt_units(CODES.get(space or ""), CODES.get(time or ""))
+
+
+def _set_orientation(header: Any, image: Image, source: Any) -> None:
+    """Set the affine in the header's unit, under the codes that the source had."""
+    if image.affine is None:
+        if source is None:
+            zooms = [float(z) for z in header.get_zooms()[:3]]
+            header.set_sform(np.diag([*zooms, *[1.0] * (4 - len(zooms))]), "aligned")
+        else:
+            _clear_orientation(header)
+        return
+    affine = image.affine.copy()
+    affine[:3] /= _millimetres(header)
+    if source is None:
+        header.set_sform(affine, "scanner")
+        header.set_qform(affine, "scanner")
+        return
+    if np.allclose(affine, source.get_best_affine(), rtol=1e-7, atol=1e-7):
+        return
+    # nibabel would reset the codes of a changed affine to "aligned" and "unknown".
+    sform, qform = int(source["sform_code"]), int(source["qform_code"])
+    if sform or not qform:
+        header.set_sform(affine, sform or "aligned")
+    if qform:
+        header.set_qform(affine, qform)
+
+
+def _clear_orientation(header: Any) -> None:
+    header["sform_code"] = header["qform_code"] = 0
+    for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
+        header[name] = np.nan_to_num(header[name])
+    for name in ("srow_x", "srow_y", "srow_z"):
+        header[name] = np.nan_to_num(header[name])

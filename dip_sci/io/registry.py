@@ -1,0 +1,243 @@
+"""The formats: which one a file is, by its content, and which one a name asks for, by its suffix."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dip_sci.errors import ReadError, WriteError
+
+if TYPE_CHECKING:
+    from dip_sci.image import Image
+
+HEAD = 1024
+"""Bytes of a file that the sniffers see."""
+
+FOLDER_DEPTH = 2
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format; its module is imported when a file of it turns up.
+
+    Attributes
+    ----------
+    name
+        As in `Source.format`.
+    title
+        As people call it, with its article.
+    suffixes
+        Suffixes that write it.
+    sniff
+        Whether a file is of this format, by its path and its first bytes (decompressed where gzipped).
+    module
+        Holds ``read(path, axes)`` and, where it can be written, ``write(path, image)`` and
+        ``check(path, image)``, which raises a `WriteError` where the format cannot hold the image.
+    unwritable
+        Why it cannot be written, and what to do instead; empty where it can.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    sniff: Callable[[Path, bytes], bool]
+    module: str
+    unwritable: str = ""
+
+    def _call(self, function: str, *arguments: Any) -> Any:
+        return getattr(import_module(self.module), function)(*arguments)
+
+    def read(self, path: Path, axes: str | None) -> Image:
+        """Read a file of this format; `axes` as in `dip_sci.io.read`."""
+        return cast("Image", self._call("read", path, axes))
+
+    def check(self, path: Path, image: Image) -> None:
+        """Raise a `WriteError` where this format cannot hold the image."""
+        self._call("check", path, image)
+
+    def write(self, path: Path, image: Image) -> None:
+        """Write the image to a new file."""
+        self._call("write", path, image)
+
+
+def _is_nifti(path: Path, head: bytes) -> bool:
+    if path.name.lower().endswith((".img", ".img.gz")) and head[344:347] != b"n+1":
+        header = path.with_name(path.name.replace(".img", ".hdr"))
+        head = _head(header) if header.is_file() else b""
+    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:12] in (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")
+
+
+def _is_tiff(_path: Path, head: bytes) -> bool:
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _is_raster(_path: Path, head: bytes) -> bool:
+    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0")
+
+
+def _is_dicom(path: Path, head: bytes) -> bool:
+    if path.is_dir():
+        return any(_is_dicom(file, _head(file)) for file in files_in(path))
+    return head[128:132] == b"DICM" or _is_bare_dicom(head)
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """Whether a file begins, without preamble, like DICOM's first elements do (group 2 or 8, a short value)."""
+    if head[:2] not in (b"\x02\0", b"\x08\0") or len(head) < 132:
+        return False
+    tag = int.from_bytes(head[2:4], "little")
+    if tag > (0x10 if head[:1] == b"\x02" else 0x18):
+        return False
+    if head[4:6] in (b"UL", b"CS", b"UI", b"DA", b"LO", b"SH", b"TM"):
+        return int.from_bytes(head[6:8], "little") <= 64
+    return int.from_bytes(head[4:8], "little") <= 64 and head[8:10] != b"\0\0"
+
+
+FORMATS: tuple[Format, ...] = (
+    # First: a DICOM file may carry a TIFF header in its preamble.
+    Format(
+        "dicom",
+        "DICOM",
+        (".dcm", ".dicom", ".ima"),
+        _is_dicom,
+        "dip_sci.io.dicom",
+        "writing DICOM is not available yet; write .nii.gz or .tif",
+    ),
+    Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti"),
+    Format("tiff", "a TIFF file", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), _is_tiff, "dip_sci.io.tiff"),
+    Format("raster", "a PNG, JPEG or BMP file", (".png",), _is_raster, "dip_sci.io.raster"),
+    Format(
+        "raster",
+        "a PNG, JPEG or BMP file",
+        (".jpg", ".jpeg"),
+        lambda _path, _head: False,
+        "dip_sci.io.raster",
+        "JPEG changes the values it stores, so nothing is written to it; write .png or .tif",
+    ),
+)
+
+
+def recognise(path: Path) -> Format:
+    """Return the format that a file's or folder's content shows.
+
+    Raises
+    ------
+    ReadError
+        If there is nothing, or nothing that is an image; the message says what was found.
+    """
+    try:
+        if not path.exists():
+            raise ReadError(f"There is no file or folder {path}; check the name.")
+        if path.is_dir():
+            return _recognise_folder(path)
+        size = path.stat().st_size
+        if size == 0:
+            raise ReadError(f"{path} is empty (0 bytes); copy or export it again.")
+        head = _head(path)
+    except OSError as error:
+        raise ReadError(f"{path} could not be opened: {error.strerror or error}.") from error
+    for form in FORMATS:
+        if form.sniff(path, head):
+            return form
+    raise ReadError(
+        f"{path} is not an image that can be read: it holds {_describe(head)}. "
+        "Readable are NIfTI, TIFF, PNG, JPEG, BMP and DICOM files, and folders with one DICOM series."
+    )
+
+
+def _recognise_folder(path: Path) -> Format:
+    for form in FORMATS:
+        if form.sniff(path, b""):
+            return form
+    raise ReadError(
+        f"The folder {path} holds no DICOM images; give a folder with one DICOM series, or name a single image file."
+    )
+
+
+def for_writing(path: Path) -> Format:
+    """Return the format that a name's suffix asks for; the longest suffix wins.
+
+    Raises
+    ------
+    WriteError
+        If no format writes that suffix; the message names those that can be written.
+    """
+    suffix = full_suffix(path)
+    form = next((f for f in FORMATS if suffix.lower() in f.suffixes), None)
+    if form is None:
+        known = ", ".join(s for f in FORMATS if not f.unwritable for s in f.suffixes)
+        what = f"the suffix {path.suffix!r} is not known" if path.suffix else "it has no suffix"
+        raise WriteError(f"{path} cannot be written: {what}. Known are {known}.")
+    if form.unwritable:
+        raise WriteError(f"{path} cannot be written: {form.unwritable}.")
+    return form
+
+
+def full_suffix(path: Path) -> str:
+    """Return the longest known suffix of a name as it is written there, or its last one.
+
+    Examples
+    --------
+    >>> full_suffix(Path("sub-01.T1w.nii.gz")), full_suffix(Path("cells.v2.TIF"))
+    ('.nii.gz', '.TIF')
+    """
+    known = [s for f in FORMATS for s in f.suffixes if path.name.lower().endswith(s) and len(path.name) > len(s)]
+    return path.name[-len(max(known, key=len)) :] if known else path.suffix
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder and of two levels below it, sorted by path; hidden ones left out."""
+    found: list[Path] = []
+    level = [folder]
+    for _ in range(FOLDER_DEPTH + 1):
+        inside = [p for place in level for p in place.iterdir() if not p.name.startswith(".")]
+        found += [p for p in inside if p.is_file()]
+        level = [p for p in inside if p.is_dir()]
+    return sorted(found)
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file's first bytes are those of a DICOM file."""
+    return _is_dicom(path, _head(path))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if head[:2] != b"\x1f\x8b":
+        return head
+    try:
+        with gzip.open(path, "rb") as unzipped:
+            return unzipped.read(HEAD)
+    except (OSError, EOFError, zlib.error):
+        return head
+
+
+def _describe(head: bytes) -> str:
+    signatures = {
+        b"\x1f\x8b": "gzip data, but no NIfTI image in it",
+        b"PK\x03\x04": "a zip archive; unpack it first",
+        b"\x89HDF": "HDF5 data",
+        b"%PDF": "a PDF document",
+        b"GIF8": "a GIF picture; save it as .png",
+        b"ZISRAWFILE": "a Zeiss CZI image; export it as OME-TIFF",
+        b"\xda\xce\xbe\x0a": "a Nikon ND2 image; export it as OME-TIFF",
+        b"\x70\0\0\0": "perhaps a Leica LIF image; export it as OME-TIFF",
+        b"\x5c\x01\0\0": "an Analyze 7.5 header, which knows no orientation; convert it to NIfTI",
+    }
+    for magic, what in signatures.items():
+        if head.startswith(magic):
+            return what
+    if not head.strip(b"\0"):
+        return "only zeros"
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4 or b"\0" in head:
+            return "binary data of an unknown kind"
+    return "binary data of an unknown kind" if b"\0" in head else "text"
