@@ -1,0 +1,259 @@
+"""Recipe: every option of a run, declared here and nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dip_sci.errors import RecipeError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Sizes = Annotated[tuple[Annotated[int, Field(ge=0, le=4096)], ...], Field(min_length=1, max_length=12)]
+Kernels = Annotated[tuple[Annotated[int, Field(ge=1, le=15)], ...], Field(min_length=1, max_length=12)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class NoiseOptions(_Group):
+    """What the noise is. What is left out is estimated from the image."""
+
+    model: Literal["auto", "gaussian", "poisson_gaussian"] = "auto"
+    """Noise model: `gaussian` (same strength everywhere) or `poisson_gaussian` (photon counts plus read noise)."""
+    sigma: Positive | None = None
+    """Standard deviation of Gaussian noise, in the image's own units."""
+    gain: Positive | None = None
+    """Grey levels per detected photon (Poisson-Gaussian)."""
+    offset: float | None = None
+    """Grey level of the camera without light (Poisson-Gaussian)."""
+    read_noise: Annotated[float, Field(ge=0)] | None = None
+    """Standard deviation of the camera's read noise, in grey levels (Poisson-Gaussian)."""
+
+
+class GeneratorOptions(_Group):
+    """The untrained network."""
+
+    kind: Literal["auto", "hourglass", "unet"] = "auto"
+    """`hourglass`: the skip network of Ulyanov et al. 2018; `unet`: light, without normalisation, with dropout."""
+    ndim: Literal["auto", "2d", "3d"] = "auto"
+    """2D (each plane an image) or 3D convolutions; `auto` decides by the spatial axes and the voxels' anisotropy."""
+    channels: Sizes | None = None
+    """Channels on the way down, one number per scale."""
+    up_channels: Sizes | None = None
+    """Channels on the way up (hourglass); by default those on the way down."""
+    skip_channels: Sizes | None = None
+    """Channels of the skip connections (hourglass), one for all scales or one per scale; 0 for none."""
+    kernel_down: Kernels = (3,)
+    """Kernel size on the way down, one for all scales or one per scale."""
+    kernel_up: Kernels = (3,)
+    """Kernel size on the way up, one for all scales or one per scale."""
+    downsample: Literal["stride", "average", "max"] | None = None
+    """How a scale is entered: strided convolution, average or maximum pooling."""
+    upsample: Annotated[tuple[Literal["nearest", "linear"], ...], Field(min_length=1, max_length=12)] = ("nearest",)
+    """How a scale is left, one for all scales or one per scale."""
+    pointwise: bool = True
+    """Follow each convolution on the way up by a 1x1 convolution (hourglass)."""
+    norm: Literal["auto", "batch", "instance", "none"] = "auto"
+    """Normalisation layers; `auto`: batch for the hourglass, none for the U-Net."""
+    output: Literal["linear", "sigmoid"] = "linear"
+    """Last layer. The sigmoid is the paper's, for photographs; it squeezes values into the observed range."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of activations dropped on the way up (U-Net)."""
+
+
+class InputOptions(_Group):
+    """The network's input z under full supervision."""
+
+    kind: Literal["noise", "meshgrid", "image"] = "noise"
+    """Fixed random noise, the voxels' coordinates, or the observation itself."""
+    channels: Annotated[int, Field(ge=1, le=512)] = 32
+    """Channels of the noise input."""
+    scale: Positive = 0.1
+    """Noise input: values are drawn from U(0, scale)."""
+    jitter: Annotated[float, Field(ge=0)] = 1 / 30
+    """Standard deviation of the normal noise added to the input at each step."""
+
+
+class SupervisionOptions(_Group):
+    """What the network learns from."""
+
+    kind: Literal["auto", "full", "recorrupted"] = "auto"
+    """`full`: the classic prior, fitted to every observed voxel from an input that carries no image.
+    `recorrupted`: the observation, degraded once more, is the input; the observation is the target."""
+    recorrupt: Literal["auto", "hide", "split"] = "auto"
+    """How to degrade once more: hide voxels (noise independent from voxel to voxel) or split the noise in two."""
+    hidden: Annotated[tuple[Share, Share], Field()] = (0.1, 0.6)
+    """Smallest and largest share of voxels hidden in a step (hide)."""
+    strength: Positive = 1.0
+    """Noise added to the input over that in the image, tau (split)."""
+    passes: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Random degradations whose restorations are averaged in the result."""
+    patch: Annotated[int, Field(ge=16)] | None = None
+    """Edge of the random patches that are fitted, in voxels."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SupervisionOptions:
+        if self.hidden[0] > self.hidden[1]:
+            raise ValueError(f"supervision.hidden must rise: {self.hidden}")
+        return self
+
+
+class FitOptions(_Group):
+    """The optimisation."""
+
+    steps: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Steps at most; 0 returns the image as it is."""
+    rate: Positive | None = None
+    """Learning rate of Adam (the peak of a one-cycle schedule)."""
+    schedule: Literal["auto", "constant", "one_cycle"] = "auto"
+    """Course of the learning rate; `auto`: one-cycle for recorrupted, constant for full supervision."""
+    averaging: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay of the running average that is returned: of the outputs (full) or of the weights (recorrupted)."""
+    seeds: Annotated[int, Field(ge=1, le=64)] = 1
+    """Networks fitted side by side; their mean is returned, their spread is a map of the result's uncertainty."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network; `auto`: bfloat16 where the hardware is fast at it."""
+    outside: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Weight of the observed voxels outside the region of interest, where there is one."""
+
+
+class StopOptions(_Group):
+    """When to stop."""
+
+    rule: Literal["auto", "fixed", "windowed_variance", "moving_variance", "held_out"] = "auto"
+    """`fixed`: after all steps. `windowed_variance`, `moving_variance`: when the iterates' variance has passed its
+    minimum. `held_out`: when voxels kept out of the fit are no longer predicted better.
+    `auto`: moving variance for full, fixed for recorrupted supervision."""
+    window: Annotated[int, Field(ge=2, le=10_000)] = 100
+    """Iterates in the windowed variance."""
+    alpha: Share = 0.1
+    """Weight of the newest iterate in the moving variance."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Steps without improvement before stopping."""
+    min_start: Annotated[int, Field(ge=0)] | None = None
+    """Steps before which no minimum counts."""
+    held_out: Share = 0.02
+    """Share of voxels kept out of the fit (held_out)."""
+    max_seconds: Positive | None = None
+    """Time after which the best result so far is returned."""
+
+
+class OutputOptions(_Group):
+    """The result."""
+
+    dtype: Literal["same", "float32"] = "same"
+    """Type of the result's values: that of the input (rounded and clipped for integers) or float32."""
+
+
+class Recipe(_Group):
+    """All options of a run. Frozen; ``None`` and ``auto`` are decided per image, and the record says how."""
+
+    preset: Literal["fast", "balanced", "best"] = "balanced"
+    """Time against quality: sets what is not set by hand."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of everything random. The same seed, device and thread count give the same result."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """`auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    noise: NoiseOptions = NoiseOptions()
+    generator: GeneratorOptions = GeneratorOptions()
+    input: InputOptions = InputOptions()
+    supervision: SupervisionOptions = SupervisionOptions()
+    fit: FitOptions = FitOptions()
+    stop: StopOptions = StopOptions()
+    output: OutputOptions = OutputOptions()
+
+    @classmethod
+    def parse(cls, data: Any, *, where: str = "the recipe") -> Recipe:
+        """Build a recipe from nested dictionaries.
+
+        Parameters
+        ----------
+        data
+            Groups and their options, as in a recipe file; what is left out keeps its default.
+        where
+            What to call the origin in an error.
+
+        Raises
+        ------
+        RecipeError
+            On an unknown key (naming the nearest known one) or a value of the wrong type or range.
+        """
+        if not isinstance(data, dict):
+            raise RecipeError(f"{where} must hold groups of options, found {type(data).__name__}.")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            problems = "; ".join(_explain(dict(e)) for e in error.errors(include_url=False))
+            raise RecipeError(f"{where}: {problems}.") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe from a YAML or JSON file.
+
+        Raises
+        ------
+        RecipeError
+            If the file cannot be read or holds something else than a recipe.
+        """
+        import yaml
+
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+            data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        except OSError as error:
+            raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+        except (yaml.YAMLError, ValueError) as error:
+            raise RecipeError(f"The recipe {path} is not valid YAML or JSON: {' '.join(str(error).split())}.") from None
+        return cls.parse({} if data is None else data, where=f"The recipe {path}")
+
+    def save(self, path: str | Path) -> None:
+        """Write the recipe, defaults included, as YAML or (suffix ``.json``) JSON."""
+        import yaml
+
+        path = Path(path)
+        data = self.model_dump(mode="json")
+        text = json.dumps(data, indent=2) if path.suffix.lower() == ".json" else yaml.safe_dump(data, sort_keys=False)
+        path.write_text(text + ("" if text.endswith("\n") else "\n"), encoding="utf-8")
+
+    def merged(self, changes: dict[str, Any], *, where: str = "the options") -> Recipe:
+        """Return this recipe with some options replaced, given as nested dictionaries."""
+        return Recipe.parse(_merge(self.model_dump(exclude_unset=True), changes), where=where)
+
+
+def options() -> dict[str, Any]:
+    """Every option by its dotted name, with its pydantic field: what forms, flags and docs are made from."""
+    found: dict[str, Any] = {}
+    for name, info in Recipe.model_fields.items():
+        group = info.annotation
+        if isinstance(group, type) and issubclass(group, _Group):
+            found |= {f"{name}.{key}": value for key, value in group.model_fields.items()}
+        else:
+            found[name] = info
+    return found
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in changes.items():
+        out[key] = _merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
+
+def _explain(error: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = [*options(), *Recipe.model_fields]
+        # A name under the wrong group is as likely as a misspelling: compare with the last part as well.
+        last = place.rsplit(".", 1)[-1]
+        near = difflib.get_close_matches(place, known, n=1, cutoff=0.6) or [
+            k for k in known if difflib.get_close_matches(last, [k.rsplit(".", 1)[-1]], cutoff=0.6)
+        ]
+        return f"unknown option {place!r}" + (f", did you mean {near[0]!r}?" if near else "")
+    return f"{place}: {error['msg'][:1].lower()}{error['msg'][1:]}, found {error['input']!r}"

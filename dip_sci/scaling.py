@@ -1,0 +1,88 @@
+"""Scaling: from intensities to the network's range and back, and the cast to the stored type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """An affine map ``(values - centre) / width``, one per image and colour sample, that owns its inverse.
+
+    Attributes
+    ----------
+    centre, width
+        Arrays that broadcast against ``(N, C, *spatial)``.
+    """
+
+    centre: NDArray[np.float32]
+    width: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, values: NDArray[Any], measured: NDArray[np.bool_], *, unit_range: bool = False) -> Scaling:
+        """Measure centre and width of each image of a stack.
+
+        Parameters
+        ----------
+        values
+            Intensities, shape ``(N, C, *spatial)``.
+        measured
+            Boolean, same shape: the voxels that count.
+        unit_range
+            Map the observed range to 0..1 (for a network that ends in a sigmoid) instead of to
+            zero mean and unit standard deviation.
+        """
+        shape = (*values.shape[:2], *(1,) * (values.ndim - 2))
+        centre, width = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+        for index in np.ndindex(*values.shape[:2]):
+            seen = values[index][measured[index]].astype(np.float64)
+            if seen.size == 0:
+                continue
+            low, spread = (seen.min(), np.ptp(seen)) if unit_range else (seen.mean(), seen.std())
+            centre[index], width[index] = low, spread if spread > 0 else 1.0
+        return cls(centre, width)
+
+    def forward(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Intensities to network range."""
+        return ((values - self.centre) / self.width).astype(np.float32)
+
+    def inverse(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Network range to intensities."""
+        return (values * self.width + self.centre).astype(np.float32)
+
+
+def cast(
+    values: NDArray[Any], dtype: DTypeLike, value_range: tuple[float, float] | None = None
+) -> tuple[NDArray[Any], int]:
+    """Convert values to a stored type: integers are rounded and clipped, never wrapped.
+
+    Parameters
+    ----------
+    values
+        Finite values wherever the type is an integer.
+    dtype
+        The stored type.
+    value_range
+        Smallest and largest storable value, where narrower than the type's own.
+
+    Returns
+    -------
+    array, clipped
+        The values as `dtype`, and how many of them had to be clipped.
+    """
+    kind = np.dtype(dtype)
+    if kind.kind not in "iu":
+        return values.astype(kind), 0
+    info = np.iinfo(kind)
+    low, high = value_range if value_range else (info.min, info.max)
+    rounded = np.rint(values.astype(np.float64))
+    clipped = int(np.count_nonzero((rounded < low) | (rounded > high)))
+    # float64 cannot hold the largest int64: clipping there would wrap on the cast.
+    limited = np.clip(rounded, max(low, info.min), min(high, np.nextafter(float(info.max) + 1, 0)))
+    return limited.astype(kind), clipped
