@@ -99,8 +99,9 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
     Path
         The name to write to. Whatever ends the block early, an interrupt too, removes it.
     """
+    # In lower case, which every writer knows; nibabel would change ".Nii" by itself.
     temporary = target.with_name(
-        f".{target.name[: len(target.name) - len(suffix)][:80]}.{secrets.token_hex(4)}{suffix}"
+        f".{target.name[: len(target.name) - len(suffix)][:80]}.{secrets.token_hex(4)}{suffix.lower()}"
     )
     try:
         yield temporary

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import warnings
+import zlib
 from contextlib import ExitStack
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -37,6 +38,9 @@ UNITS = {
     "usec": "microsecond",
 }
 CODES = {full: short for short, full in UNITS.items()}
+
+REST_CHUNKS = 64
+"""Megabytes after the pixels that are read for gzip's check sum."""
 
 
 def read(path: Path, axes: str | None = None) -> Image:
@@ -129,7 +133,12 @@ def _values(loaded: Any, path: Path) -> NDArray[Any]:
     """Return the values in the file's order of dimensions (x first), scaled where the file says so."""
     try:
         raw = np.asarray(loaded.dataobj.get_unscaled())
-    except (OSError, EOFError, ValueError) as error:
+        # gzip checks its sum at the end only, and nibabel stops before it.
+        body = loaded.file_map["image"].fileobj
+        for _ in range(REST_CHUNKS):
+            if not body.read(1 << 20):
+                break
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ReadError(
             f"{path} is truncated or damaged: its pixels end too early. Copy or export it again."
         ) from error
