@@ -18,7 +18,7 @@ import numpy as np
 from dip_sci.errors import DipSciError, ReadError
 from dip_sci.image import Image, Source
 from dip_sci.io.axes import renamed
-from dip_sci.io.dicom_pixels import decode, header_of, modality_values, padding, refuse_unfit
+from dip_sci.io.dicom_pixels import damaged, decode, header_of, modality_values, padding, refuse_unfit
 from dip_sci.io.dicom_planes import Plane, affine_of, ordered, planes_of
 from dip_sci.io.registry import files_in, is_dicom_file
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 TILED = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """Whole slide microscopy."""
 
+LISTED = 10
+"""How many series a message lists."""
+
 
 def read(path: Path, axes: str | None = None) -> Image:
     """Read a DICOM file or a folder with one series; see `dip_sci.io.read`."""
@@ -40,13 +43,8 @@ def read(path: Path, axes: str | None = None) -> Image:
             return _read_series(path, axes) if path.is_dir() else _read_file(path, axes)
     except (DipSciError, MemoryError, OSError):
         raise
-    except UserWarning:
-        raise ReadError(f"{path} is truncated or damaged: its pixels end too early. Copy or export it again.") from None
     except Exception as error:  # noqa: BLE001
-        # pydicom's own words may quote the file's text, a patient's name among it.
-        raise ReadError(
-            f"{path} is a damaged DICOM file, or not one that can be read ({type(error).__name__}); export it again."
-        ) from None
+        raise damaged(path, error) from None
 
 
 @contextmanager
@@ -68,6 +66,7 @@ def _quiet() -> Iterator[None]:
 def _read_file(path: Path, axes: str | None) -> Image:
     dataset = header_of(path)
     _refuse_kind(dataset, path)
+    refuse_unfit(dataset, int(dataset.get("NumberOfFrames") or 1), path)
     planes = planes_of(dataset, path)
     return _image(path, [dataset], planes, axes)
 
@@ -83,13 +82,15 @@ def _read_series(path: Path, axes: str | None) -> Image:
     if not series:
         raise ReadError(f"The folder {path} holds DICOM files but no images; give the folder of an image series.")
     if len(series) > 1:
-        found = "; ".join(_series_line(files, path) for files in series.values())
+        lines = [_series_line(files, path) for files in series.values()]
+        found = "; ".join(lines[:LISTED]) + (f"; and {len(lines) - LISTED} more" if len(lines) > LISTED else "")
         raise ReadError(
             f"The folder {path} holds {len(series)} series: {found}. Give a folder that holds one of them alone."
         )
     files = next(iter(series.values()))
     for file, dataset in files:
         _refuse_kind(dataset, file)
+        refuse_unfit(dataset, int(dataset.get("NumberOfFrames") or 1), file)
     _refuse_mixed(files, path)
     if len(files) > 1 and any(int(d.get("NumberOfFrames") or 1) > 1 for _, d in files):
         raise ReadError(f"The folder {path} holds {len(files)} multi-frame images; name one of the files.")

@@ -21,7 +21,7 @@ from pydicom.uid import (
     JPEGExtended12Bit,
 )
 
-from dip_sci.errors import ReadError
+from dip_sci.errors import DipSciError, ReadError
 from dip_sci.io.files import refuse_beyond_memory
 
 if TYPE_CHECKING:
@@ -47,7 +47,21 @@ PACKAGES = {
 
 def header_of(path: Path) -> Dataset:
     """Return a file's dataset without its pixels."""
-    return _dataset(path, stop_before_pixels=True)
+    try:
+        return _dataset(path, stop_before_pixels=True)
+    except (DipSciError, MemoryError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> ReadError:
+    """Return the error for a file that pydicom fails on: its own words may quote a patient's name."""
+    if isinstance(error, UserWarning):
+        return ReadError(f"{path} is truncated or damaged: its pixels end too early. Copy or export it again.")
+    return ReadError(
+        f"{path} is a damaged DICOM file, or not one that can be read ({type(error).__name__}); export it again."
+    )
 
 
 def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
@@ -102,11 +116,17 @@ def refuse_unfit(dataset: Dataset, planes: int, path: Path) -> None:
     # Decoded stored values, and float32 values beside them.
     nbytes = rows * columns * planes * int(dataset.get("SamplesPerPixel") or 1) * (max(1, bits // 8) + 4)
     refuse_beyond_memory(nbytes, path)
+    size = path.stat().st_size if path.is_file() else planes
+    if planes > size:
+        raise ReadError(f"{path} announces {planes} frames in {size} bytes; it is damaged, export it again.")
 
 
 def decode(path: Path) -> NDArray[Any]:
     """Return a file's stored values, ``(frames, rows, columns[, samples])``; colours as RGB."""
-    dataset = _dataset(path, stop_before_pixels=False)
+    try:
+        dataset = _dataset(path, stop_before_pixels=False)
+    except (ValueError, EOFError, UserWarning) as error:
+        raise damaged(path, error) from None
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ReadError(f"{path} ends before its pixels; it is truncated, copy or export it again.")
     syntax = dataset.file_meta.TransferSyntaxUID

@@ -205,7 +205,7 @@ def ordered(
         If they do not form a volume of evenly spaced parallel slices.
     """
     if by_number:
-        return "T", sorted(planes, key=lambda p: (p.number, str(p.file))), (None, None), ()
+        return "T", sorted(planes, key=lambda p: (p.number, str(p.file))), _frame_time(first), ()
     if all(p.position and p.orientation for p in planes):
         planes, distance = _volume(planes, path)
         return "Z", planes, (distance, "millimeter"), ()
@@ -214,10 +214,8 @@ def ordered(
             f"The {len(planes)} images in {path} do not say where they lie, so they are not a volume: "
             "name a single file, or give axes='TYX' to take them in the order of their numbers."
         )
-    time = _number(first, "FrameTime", None)
-    if time is not None or "CineRate" in first or "FrameTimeVector" in first:
-        step = time / 1000 if time else None
-        return "T", planes, (step, "second" if step else None), ()
+    if "FrameTime" in first or "CineRate" in first or "FrameTimeVector" in first:
+        return "T", planes, _frame_time(first), ()
     note = (
         f"The file does not say where its {len(planes)} frames lie; they were taken for slices along Z. "
         "Give axes='TYX' if they are not."
@@ -225,6 +223,11 @@ def ordered(
     depth = _number(first, "SpacingBetweenSlices", None)
     known = depth is not None and depth > 0
     return "Z", planes, (depth if known else None, "millimeter" if known else None), (note,)
+
+
+def _frame_time(first: Dataset) -> tuple[float | None, str | None]:
+    milliseconds = _number(first, "FrameTime", None)
+    return (milliseconds / 1000, "second") if milliseconds and milliseconds > 0 else (None, None)
 
 
 def _volume(planes: list[Plane], path: Path) -> tuple[list[Plane], float]:
@@ -284,6 +287,9 @@ def _normal(orientation: tuple[float, ...]) -> NDArray[np.float64]:
 
 def _repeats(planes: list[Plane], steps: NDArray[np.float64], step: float) -> str:
     """Say that slices lie at the same place, and what tells them apart."""
+    twice = len(planes) - len({(p.uid, p.frame) for p in planes})
+    if twice:
+        return f"{twice} of its {len(planes)} slices are copies of others"
     places = 1 + int((steps >= max(1e-3, 0.05 * step)).sum())
     labels = [dict(p.labels) for p in planes]
     differing = [n for n in SPLITTERS if 1 < len({label.get(n) for label in labels}) < len(planes)]

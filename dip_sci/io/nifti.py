@@ -7,14 +7,16 @@ without scaling keep their type. A file that states no orientation (both codes 0
 from __future__ import annotations
 
 import gzip
+import logging
 import warnings
 import zlib
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.imageglobals import logger
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
@@ -24,6 +26,7 @@ from dip_sci.io.axes import LENGTHS, TIMES, arranged, convert, renamed
 from dip_sci.io.files import DEFLATE_RATIO, refuse_beyond_file, refuse_beyond_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,12 +48,10 @@ REST_CHUNKS = 64
 
 def read(path: Path, axes: str | None = None) -> Image:
     """Read a NIfTI file; see `dip_sci.io.read`."""
-    with ExitStack() as open_files, warnings.catch_warnings():
-        # nibabel warns of odd headers that it then repairs; what matters is checked here.
-        warnings.simplefilter("ignore")
+    with ExitStack() as open_files, _quiet():
         loaded, size = _open(path, open_files)
         header = loaded.header
-        _refuse_unfit(header, path, size)
+        _refuse_unfit(loaded, path, size)
         array = _values(loaded, path).T
     spacing, units = _grid(header)
     affine, notes = _affine(loaded)
@@ -70,6 +71,19 @@ def read(path: Path, axes: str | None = None) -> Image:
         ),
     )
     return renamed(image, axes, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep nibabel's words on odd headers, which it repairs, to itself; what matters is checked here."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _open(path: Path, open_files: ExitStack) -> tuple[Any, int]:
@@ -109,7 +123,8 @@ def _file(path: Path, named: Path, open_files: ExitStack) -> IO[bytes]:
     return cast("IO[bytes]", open_files.enter_context(gzip.GzipFile(fileobj=raw))) if zipped else raw
 
 
-def _refuse_unfit(header: Any, path: Path, size: int) -> None:
+def _refuse_unfit(loaded: Any, path: Path, size: int) -> None:
+    header = loaded.header
     shape = header.get_data_shape()
     if len(shape) < 2 or len(shape) > len(AXES) or min(shape, default=0) < 1:
         raise ReadError(f"{path} has the shape {tuple(shape)}; images of 2 to 5 dimensions can be read.")
@@ -124,8 +139,8 @@ def _refuse_unfit(header: Any, path: Path, size: int) -> None:
         count *= int(n)
     nbytes = count * dtype.itemsize
     refuse_beyond_file(nbytes + int(header.get_data_offset()), path, size)
-    slope, inter = header.get_slope_inter()
-    scaled = slope not in (None, 1.0) or inter not in (None, 0.0)
+    # Not by the header's own fields: nibabel moves them to the array when it loads.
+    scaled = (loaded.dataobj.slope, loaded.dataobj.inter) != (1, 0)
     refuse_beyond_memory(nbytes * 3 if scaled else nbytes, path)
 
 
@@ -217,9 +232,7 @@ def write(path: Path, image: Image) -> None:
     _set_spacing(header, image, space, time)
     _set_orientation(header, image, source)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    with warnings.catch_warnings():
-        # nibabel warns of odd values in a header that the source had already.
-        warnings.simplefilter("ignore")
+    with _quiet():
         # Without an affine nibabel leaves the header's orientation as it was set above.
         kind(array, None, header, dtype=array.dtype).to_filename(path)
 
@@ -295,7 +308,9 @@ def _set_spacing(header: Any, image: Image, space: str | None, time: str | None)
         table = TIMES if axis == "T" else LENGTHS
         zooms[place] = convert(step, unit, to) if unit in table and to else step
     header.set_zooms(zooms)
-    header.set_xyzt_units(CODES.get(space or ""), CODES.get(time or ""))
+    # A unit that is none of length or time (Hz, ppm) stays.
+    if (space, time) != _header_units(header):
+        header.set_xyzt_units(CODES.get(space or ""), CODES.get(time or ""))
 
 
 def _set_orientation(header: Any, image: Image, source: Any) -> None:

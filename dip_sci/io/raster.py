@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,7 @@ def _read_png(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(kind, 4)
     refuse_beyond_file(rows * columns * samples * bits // 8, path, len(data) * DEFLATE_RATIO)
     refuse_beyond_memory(rows * columns * (4 if kind == PALETTE else samples) * max(1, bits // 8), path)
-    # libpng is content without the last rows' checksum; the end mark tells.
-    if b"IEND" not in data[-64:]:
-        raise ReadError(f"{path} is a truncated PNG picture; copy or export it again.")
+    _refuse_damaged_png(data, path)
     try:
         array = imagecodecs.png_decode(data)
     except imagecodecs.PngError as error:
@@ -59,6 +58,18 @@ def _read_png(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     if bits < 8:
         return array, (f"The picture's {bits}-bit grey values were spread over 8 bits.",)
     return array, ()
+
+
+def _refuse_damaged_png(data: bytes, path: Path) -> None:
+    """Check every chunk's sum: libpng prints its complaints, and is content without the last rows'."""
+    at, kind = len(PNG), b""
+    while kind != b"IEND":
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        at += 12 + size
+        if at > len(data):
+            raise ReadError(f"{path} is a truncated PNG picture; copy or export it again.")
+        if zlib.crc32(data[at - 8 - size : at - 4]) != int.from_bytes(data[at - 4 : at], "big"):
+            raise ReadError(f"{path} is a damaged PNG picture (wrong check sum); copy or export it again.")
 
 
 def _read_other(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:

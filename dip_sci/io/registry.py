@@ -135,6 +135,8 @@ def recognise(path: Path) -> Format:
             raise ReadError(f"There is no file or folder {path}; check the name.")
         if path.is_dir():
             return _recognise_folder(path)
+        if not path.is_file():
+            raise ReadError(f"{path} is neither a file nor a folder; give one of these.")
         size = path.stat().st_size
         if size == 0:
             raise ReadError(f"{path} is empty (0 bytes); copy or export it again.")

@@ -74,8 +74,10 @@ def _complaints() -> Iterator[list[str]]:
     found: list[str] = []
 
     def note(record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.ERROR:
-            found.append(record.getMessage())
+        said = record.getMessage()
+        # A tag of somebody's own that cannot be read, or one too few, hurts no pixel.
+        if record.levelno >= logging.ERROR and not re.search("TiffTag|ByteCounts|StripOffsets", said):
+            found.append(said.rpartition("> ")[2])
         return False
 
     logger = tifffile.logger()
@@ -107,7 +109,9 @@ def _first(
         raise ReadError(f"{path} is a TIFF file without an image in it; it may be truncated.")
     series = tif.series[0]
     if complaints:
-        raise ReadError(f"{path} is a damaged or truncated TIFF file: some of its pages are missing. Copy it again.")
+        raise ReadError(
+            f"{path} is a damaged or truncated TIFF file: not all of its pages can be found ({complaints[0]:.80}). Copy it again."
+        )
     refuse_beyond_memory(series.nbytes, path)
     _refuse_missing(tif, series, path)
     photometric = tifffile.PHOTOMETRIC(series.keyframe.photometric)

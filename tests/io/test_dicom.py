@@ -11,7 +11,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from dip_sci.errors import ReadError
-from dip_sci.io import read
+from dip_sci.io import read, write
 
 
 def test_a_series_is_ordered_by_position_alone(series, stored):
@@ -72,6 +72,13 @@ def test_slices_at_the_same_place_name_what_differs(series):
         read(folder)
 
 
+def test_copies_of_files_are_named_as_such(series):
+    folder = series()
+    (folder / "copy.dcm").write_bytes(next(folder.iterdir()).read_bytes())
+    with pytest.raises(ReadError, match="1 of its 7 slices are copies"):
+        read(folder)
+
+
 def test_slices_shifted_sideways_are_refused(series):
     with pytest.raises(ReadError, match="shifted sideways"):
         read(series(lambda i: {"position": (2.0 * (i == 3), 0, 2.5 * i)}))
@@ -110,6 +117,19 @@ def test_monochrome1_and_real_world_maps_change_nothing(series, stored):
     )
     np.testing.assert_array_equal(image.array, stored.astype(int) - 1024)
     assert any("MONOCHROME1" in note for note in image.source.notes)
+
+
+def test_a_series_goes_to_nifti_and_tiff_with_its_geometry(series, tmp_path):
+    image = read(series())
+    nifti = read(write(tmp_path / "x.nii.gz", image))
+    np.testing.assert_array_equal(nifti.array, image.array)
+    np.testing.assert_allclose(nifti.affine, image.affine, atol=1e-6)
+    assert nifti.spacing == pytest.approx(image.spacing)
+    assert nifti.units == image.units
+    for name in ("x.tif", "x.ome.tif"):
+        tiff = read(write(tmp_path / name, image))
+        np.testing.assert_array_equal(tiff.array, image.array)
+        assert (tiff.spacing, tiff.units) == (pytest.approx(image.spacing), image.units)
 
 
 def test_a_map_from_slices_to_files_is_kept(series):
@@ -290,6 +310,7 @@ def test_a_deflated_file_is_read_and_a_bomb_refused(tmp_path, stored, monkeypatc
     ("attributes", "reason"),
     [
         ({"Rows": 60000, "Columns": 60000, "NumberOfFrames": 10000}, "memory"),
+        ({"NumberOfFrames": 10**5}, "100000 frames in"),
         ({"Rows": 0}, "0 x 10"),
         ({"BitsAllocated": 12}, "12 bits"),
         ({"PixelData": None}, "ends before its pixels"),

@@ -226,6 +226,20 @@ def test_rows_and_columns_are_written_last(tmp_path):
     np.testing.assert_array_equal(again.array, image.array.transpose(2, 0, 1))
 
 
+def test_white_at_zero_and_colour_tables(tmp_path):
+    array = _noise(5, 6, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "w.tif", array, photometric="miniswhite")
+    image = read(tmp_path / "w.tif")
+    np.testing.assert_array_equal(image.array, array)
+    with tifffile.TiffFile(write(tmp_path / "w2.tif", image)) as tif:
+        assert tif.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    colours = np.zeros((3, 256), np.uint16)
+    tifffile.imwrite(tmp_path / "p.tif", array, photometric="palette", colormap=colours)
+    image = read(tmp_path / "p.tif")
+    np.testing.assert_array_equal(image.array, array)
+    assert "colour table" in image.source.notes[0]
+
+
 def test_nothing_is_said_by_tifffile(tmp_path, caplog, capfd):
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, _noise(4, 50, 60), photometric="minisblack", metadata=None)
