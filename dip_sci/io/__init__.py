@@ -100,8 +100,15 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     try:
         with replacing(path, registry.full_suffix(path)) as temporary:
             form.write(temporary, image)
+    except DipSciError:
+        raise
     except OSError as error:
         raise WriteError(f"{path} could not be written: {error.strerror or error}. Nothing was left behind.") from error
+    except Exception as error:
+        raise WriteError(
+            f"{path} could not be written as {form.title} ({type(error).__name__}: {error}). Nothing was left behind; "
+            "choose another format."
+        ) from error
     return path
 
 

@@ -75,7 +75,8 @@ def _refuse_damaged_png(data: bytes, path: Path) -> None:
 def _read_other(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     with warnings.catch_warnings():
-        # Pillow only warns of a picture that is larger than any camera makes.
+        # Pillow warns of odd camera data beside the pixels, and only warns of a size that no camera makes.
+        warnings.simplefilter("ignore")
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)
         try:
             with Pillow.open(path, formats=("JPEG", "BMP")) as picture:

@@ -218,7 +218,10 @@ def write(path: Path, image: Image) -> None:
         # tifffile would guess colours from a length of 3 or 4.
         "photometric": "rgb" if "S" in axes else "miniswhite" if header.get("miniswhite") else "minisblack",
         "compression": compression,
-        "predictor": bool(header.get("predictor")) and compression in ("lzw", "zlib", "zstd", "lzma"),
+        # Differences of 64-bit integers are beyond TIFF.
+        "predictor": bool(header.get("predictor"))
+        and compression in ("lzw", "zlib", "zstd", "lzma")
+        and (array.dtype.kind == "f" or array.dtype.itemsize < 8),
         "software": "dip_sci",
         **tiff_grid.written(image, axes, kind, header),
     }

@@ -132,6 +132,15 @@ def test_the_compression_is_kept(tmp_path, compression, kept):
     np.testing.assert_array_equal(again.array, array)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, np.float64, np.int8])
+def test_a_predictor_is_kept_where_the_type_allows_it(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "x.tif", _noise(30, 40), compression="zlib", predictor=True)
+    array = _noise(30, 40, dtype=dtype)
+    again = read(write(tmp_path / "y.tif", read(tmp_path / "x.tif").with_array(array)))
+    assert again.dtype == dtype
+    np.testing.assert_array_equal(again.array, array)
+
+
 def test_print_resolutions_say_nothing(tmp_path):
     for name, resolution, unit in (("x", 72, "INCH"), ("y", 300, "INCH"), ("z", 28.3465, "CENTIMETER")):
         tifffile.imwrite(tmp_path / f"{name}.tif", _noise(5, 6), resolution=(resolution,) * 2, resolutionunit=unit)
