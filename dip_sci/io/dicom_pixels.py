@@ -200,6 +200,9 @@ def modality_values(
         return stored, None, notes
     bits, signed = int(dataset.get("BitsStored") or 0) or stored.dtype.itemsize * 8, stored.dtype.kind == "i"
     lo, hi = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    if int(stored.min()) < lo or int(stored.max()) > hi:
+        # Padding, or plain carelessness, beyond the bits that the header announces.
+        lo, hi = int(np.iinfo(stored.dtype).min), int(np.iinfo(stored.dtype).max)
     if _coloured(dataset):
         return stored, None, notes
     if dataset.get("ModalityLUTSequence"):

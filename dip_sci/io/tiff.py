@@ -157,9 +157,10 @@ def _values(series: tifffile.TiffPageSeries, axes: str | None, path: Path) -> tu
     array = np.squeeze(array, tuple(drop))
     found = "".join(a for i, a in enumerate(found) if i not in drop)
     if "S" in found and series.keyframe.photometric not in COLOURS and "C" not in found:
-        found = found.replace("S", "C")
-        array = np.moveaxis(array, found.index("C"), max(0, found.index("Y") - 1)) if found[-1] == "C" else array
-        found = found.replace("C", "").replace("Y", "CY") if found[-1] == "C" else found
+        # Several measurements per pixel: channels, which come before the rows.
+        wanted = found.replace("S", "").replace("Y", "SY")
+        array = array.transpose([found.index(a) for a in wanted])
+        found = wanted.replace("S", "C")
     if "S" in found:
         array = np.moveaxis(array, found.index("S"), -1)
         found = found.replace("S", "") + "S"

@@ -109,6 +109,14 @@ def test_padding_with_the_other_sign(tmp_path):
     np.testing.assert_array_equal(image.valid, [[False, True], [True, True]])
 
 
+def test_sixteen_bits_with_an_intercept_do_not_wrap(tmp_path, stored):
+    stored[0, 0, 0] = 65000
+    ds = ct_slice(stored[0])
+    ds.BitsStored, ds.HighBit, ds.RescaleIntercept = 16, 15, -1024
+    image = read(save(ds, tmp_path / "x.dcm"))
+    assert image.array[0, 0] == 65000 - 1024
+
+
 def test_monochrome1_and_real_world_maps_change_nothing(series, stored):
     item = pydicom.Dataset()
     item.RealWorldValueSlope, item.RealWorldValueIntercept = 200.0, 5.0

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 
 from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import Image
@@ -148,8 +149,6 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, suffix, erro
 
 
 def test_a_write_that_fails_midway_leaves_nothing(tmp_path, monkeypatch):
-    import tifffile
-
     def half(path, *_arguments, **_options):
         path.write_bytes(b"half")
         raise OSError(5, "Input/output error")

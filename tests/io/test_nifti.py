@@ -1,5 +1,6 @@
 """NIfTI: values, header and orientation come back, and what would lie is refused."""
 
+import dataclasses
 import gzip
 
 import nibabel as nib
@@ -91,8 +92,6 @@ def test_the_header_comes_back(tmp_path):
 
 
 def test_a_changed_affine_keeps_its_codes(tmp_path):
-    import dataclasses
-
     image = read(_file(tmp_path / "x.nii", np.ones((4, 3, 2), np.uint8), codes=(4, 2)))
     moved = image.affine.copy()
     moved[:3, 3] += 10

@@ -1,8 +1,10 @@
 """What is written comes back: values, type, axes, spacing, units and affine, for every format."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -61,10 +63,6 @@ def test_nifti(image, name):
     st.lists(st.floats(-500, 500, width=32), min_size=3, max_size=3),
 )
 def test_nifti_with_a_place(image, turn, offset):
-    import dataclasses
-
-    import nibabel as nib
-
     affine = np.eye(4)
     zooms = [image.spacing_of(a) for a in "XYZ"]
     affine[:3, :3] = nib.eulerangles.euler2mat(*turn) * zooms
