@@ -48,7 +48,7 @@ def build(
         kernel_down = per_scale(options.kernel_down, levels, "generator.kernel_down")
         kernel_up = per_scale(options.kernel_up, levels, "generator.kernel_up")
         upsample = per_scale(options.upsample, levels, "generator.upsample")
-        up = per_scale(options.up_channels or channels, levels, "generator.up_channels")
+        up = per_scale(options.up_channels or channels[:levels], levels, "generator.up_channels")
         skip = per_scale(options.skip_channels or (0,), levels, "generator.skip_channels")
     except ValueError as error:
         raise RecipeError(f"{error}.") from None

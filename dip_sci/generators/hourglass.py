@@ -32,9 +32,7 @@ class _Unit(nn.Sequential):
     def __init__(
         self, ndim: int, inside: int, outside: int, kernel: int, kind: str, stride: Strides | None = None
     ) -> None:
-        super().__init__(
-            Conv(ndim, inside, outside, kernel, stride), norm(kind, ndim, outside), nn.LeakyReLU(0.2)
-        )
+        super().__init__(Conv(ndim, inside, outside, kernel, stride), norm(kind, ndim, outside), nn.LeakyReLU(0.2))
 
 
 class _Scale(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,9 +52,9 @@ class Conv(nn.Module):
 
     def __init__(self, ndim: int, inside: int, outside: int, kernel: int, stride: Strides | None = None) -> None:
         super().__init__()
-        kind = nn.Conv2d if ndim == 2 else nn.Conv3d
+        kind: type[Any] = nn.Conv2d if ndim == 2 else nn.Conv3d
         self.reach = kernel // 2
-        self.conv = kind(inside, outside, kernel, stride=stride or 1)
+        self.conv: nn.Module = kind(inside, outside, kernel, stride=stride or 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, inside, *spatial)`` to ``(B, outside, *spatial / stride)``."""
@@ -114,6 +114,7 @@ class Dropout(nn.Module):
         super().__init__()
         self.share = share
         self.places = random.Random(0)
+        self._seed = int(torch.randint(2**31, ()))
         self._pool: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,7 +123,8 @@ class Dropout(nn.Module):
             return x
         count = x.numel()
         if self._pool is None or len(self._pool) < 2 * count or self._pool.device != x.device:
-            kept = torch.rand(3 * count, device=x.device) >= self.share
+            rng = torch.Generator(x.device).manual_seed(self._seed)
+            kept = torch.rand(3 * count, device=x.device, generator=rng) >= self.share
             self._pool = kept.to(x.dtype) / (1 - self.share)
         start = self.places.randrange(len(self._pool) - count + 1)
         mask = self._pool[start : start + count].to(x.dtype)

@@ -83,8 +83,9 @@ class UNet(nn.Module):
         for part in self.modules():
             if isinstance(part, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(part.weight, a=SLOPE)
-                nn.init.zeros_(part.bias) if part.bias is not None else None
-        nn.init.zeros_(self.head.conv.weight)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+        nn.init.zeros_(self.head.get_parameter("conv.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, inside, *spatial)`` to ``(B, outside, *spatial)``."""

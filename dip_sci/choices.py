@@ -1,0 +1,199 @@
+"""What the recipe leaves open, decided for one image, with the reasons."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from dip_sci.errors import RecipeError
+from dip_sci.layout import spacings
+
+if TYPE_CHECKING:
+    from dip_sci.image import Image
+    from dip_sci.recipe import Recipe
+
+
+class _Effort(NamedTuple):
+    """A preset's numbers."""
+
+    width: int
+    steps: int
+    passes: int
+    full_steps: int
+
+
+PRESETS: dict[str, dict[str, _Effort]] = {
+    "2d": {
+        "fast": _Effort(width=24, steps=120, passes=4, full_steps=1500),
+        "balanced": _Effort(width=32, steps=280, passes=12, full_steps=3000),
+        "best": _Effort(width=48, steps=1000, passes=24, full_steps=6000),
+    },
+    "3d": {
+        "fast": _Effort(width=12, steps=100, passes=4, full_steps=800),
+        "balanced": _Effort(width=16, steps=250, passes=8, full_steps=1500),
+        "best": _Effort(width=24, steps=800, passes=16, full_steps=3000),
+    },
+}
+
+THICK = 3.0
+"""Planes further apart than this many in-plane spacings say little about each other: 2D."""
+
+
+@dataclass
+class Choices:
+    """A recipe with nothing left open, and one sentence for each choice made.
+
+    Attributes
+    ----------
+    recipe
+        All options decided, but for the noise (estimated per channel) and the device.
+    reasons
+        By option, why.
+    """
+
+    recipe: Recipe
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
+    """Decide every option that is ``None`` or ``auto``.
+
+    Parameters
+    ----------
+    recipe
+        As the user wrote it.
+    image
+        What will be restored.
+    fast_bfloat16
+        Whether the device is fast at bfloat16.
+
+    Raises
+    ------
+    RecipeError
+        If options contradict each other or the image.
+    """
+    reasons: dict[str, str] = {}
+    ndim = _ndim(recipe, image, reasons)
+    effort = PRESETS[ndim][recipe.preset]
+    kind = recipe.supervision.kind
+    if kind == "auto":
+        kind = "recorrupted"
+        reasons["supervision.kind"] = "recorrupted: for denoising, better and many times faster than full"
+    full = kind == "full"
+    changes: dict[str, Any] = {
+        "generator": _generator(recipe, full, ndim, effort),
+        "supervision": _supervision(recipe, kind, ndim, effort, reasons),
+        "fit": _fit(recipe, image, full, ndim, effort, fast_bfloat16, reasons),
+    }
+    changes["stop"] = _stop(recipe, full, changes["fit"]["steps"], reasons)
+    return Choices(recipe.merged(changes), reasons)
+
+
+def _ndim(recipe: Recipe, image: Image, reasons: dict[str, str]) -> Literal["2d", "3d"]:
+    wanted, depth = recipe.generator.ndim, image.size_of("Z")
+    if wanted != "auto":
+        if wanted == "3d" and depth < 2:
+            raise RecipeError(f"generator.ndim is 3d, but the image has no depth: axes {image.axes}, {image.shape}.")
+        return wanted
+    if "Z" not in image.axes or depth == 1:
+        return "2d"
+    z, y, x = spacings(image, "ZYX")
+    if depth < 8:
+        reasons["generator.ndim"] = f"2d: {depth} planes are too few for a 3D network"
+        return "2d"
+    if z > THICK * max(y, x):
+        reasons["generator.ndim"] = f"2d: planes are {z:.3g} apart, {z / max(y, x):.1f} times the in-plane spacing"
+        return "2d"
+    reasons["generator.ndim"] = f"3d: {depth} planes, {z / max(y, x):.2g} times the in-plane spacing apart"
+    return "3d"
+
+
+def _generator(recipe: Recipe, full: bool, ndim: str, effort: _Effort) -> dict[str, Any]:
+    options = recipe.generator
+    kind = options.kind if options.kind != "auto" else ("hourglass" if full else "unet")
+    if kind == "hourglass":
+        channels = options.channels or ((16, 32, 64, 128, 128) if ndim == "2d" else (16, 32, 64, 128))
+    else:
+        channels = options.channels or (effort.width,) * (5 if ndim == "2d" else 4)
+    if options.output == "sigmoid" and (kind != "hourglass" or not full):
+        raise RecipeError("generator.output is sigmoid: only the hourglass under full supervision can end in one.")
+    return {
+        "ndim": ndim,
+        "kind": kind,
+        "channels": channels,
+        "skip_channels": options.skip_channels or (4,),
+        "dropout": _or(options.dropout, 0.3 if kind == "unet" and not full else 0.0),
+    }
+
+
+def _supervision(recipe: Recipe, kind: str, ndim: str, effort: _Effort, reasons: dict[str, str]) -> dict[str, Any]:
+    options = recipe.supervision
+    recorrupt = options.recorrupt
+    if recorrupt == "auto":
+        recorrupt = "hide"
+        if kind == "recorrupted":
+            reasons["supervision.recorrupt"] = "hide: the noise is taken to be independent from voxel to voxel"
+    return {
+        "kind": kind,
+        "recorrupt": recorrupt,
+        "passes": _or(options.passes, effort.passes),
+        "patch": _or(options.patch, 256 if ndim == "2d" else 64),
+    }
+
+
+def _fit(
+    recipe: Recipe,
+    image: Image,
+    full: bool,
+    ndim: str,
+    effort: _Effort,
+    fast_bfloat16: bool,
+    reasons: dict[str, str],
+) -> dict[str, Any]:
+    options = recipe.fit
+    steps = options.steps
+    if steps is None:
+        steps = effort.full_steps if full else _recorrupted_steps(image, ndim, effort)
+        reasons["fit.steps"] = f"{steps}: preset {recipe.preset} for an image of shape {image.shape}"
+    precision = options.precision
+    if precision == "auto":
+        precision = "bfloat16" if fast_bfloat16 else "float32"
+        reasons["fit.precision"] = f"{precision}: what this device is fast at"
+    schedule = options.schedule
+    if schedule == "auto":
+        schedule = "constant" if full else "one_cycle"
+    return {
+        "steps": steps,
+        "rate": _or(options.rate, 0.01 if full else 0.002),
+        "schedule": schedule,
+        "averaging": _or(options.averaging, 0.99 if full else 0.98),
+        "precision": precision,
+    }
+
+
+def _recorrupted_steps(image: Image, ndim: str, effort: _Effort) -> int:
+    """More steps for more content, but far fewer than in proportion: patches of one image are alike."""
+    pixels = image.array.size / (256**2 if ndim == "2d" else 64**3)
+    return round(effort.steps * min(max(math.sqrt(pixels), 1.0), 2.0))
+
+
+def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> dict[str, Any]:
+    options = recipe.stop
+    rule = options.rule
+    if rule == "auto":
+        rule = "moving_variance" if full else "fixed"
+        why = "the fit would go on to the noise" if full else "the fit hardly overfits"
+        reasons["stop.rule"] = f"{rule}: {why}"
+    if not full and rule in ("windowed_variance", "moving_variance"):
+        raise RecipeError(f"stop.rule is {rule}, which needs supervision.kind full; with recorrupted, use held_out.")
+    patience = max(steps // 4, 20) if rule == "held_out" else min(1000, max(steps // 4, 20))
+    return {
+        "rule": rule,
+        "patience": _or(options.patience, patience),
+        "min_start": _or(options.min_start, min(300, steps // 5)),
+    }
+
+
+def _or(given: Any, otherwise: Any) -> Any:
+    return otherwise if given is None else given

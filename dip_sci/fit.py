@@ -1,0 +1,457 @@
+"""The loop: start, step, stop, estimate."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dip_sci import device as machine
+from dip_sci.errors import FitError
+from dip_sci.generators.layers import reseed
+from dip_sci.stopping import StopReason, StopRule, Verdict, View
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Generator, Iterator
+
+    from dip_sci.problem import Problem
+    from dip_sci.supervision import Example, Supervision
+
+WATCHED = 65_536
+"""Voxels that the variance rules watch."""
+
+CHECK_EVERY = 25
+"""Steps between two good states to which a diverged fit goes back."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The loop's own numbers, all decided."""
+
+    steps: int
+    rate: float
+    schedule: Literal["constant", "one_cycle"]
+    averaging: float
+    seeds: int
+    seed: int
+    precision: Literal["float32", "bfloat16"]
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step.
+
+    Attributes
+    ----------
+    step, steps
+        Steps done, of how many at most.
+    data_term
+        Of this step.
+    stop_value
+        Latest point of the stop rule's curve, or ``None``.
+    best_step
+        Step of the state that would be returned now.
+    seconds, eta
+        Time spent, and time still expected at most.
+    memory
+        Bytes in use.
+    preview
+        Computes the current estimate; costs about one pass of the network.
+    """
+
+    step: int
+    steps: int
+    data_term: float
+    stop_value: float | None
+    best_step: int
+    seconds: float
+    eta: float
+    memory: int
+    preview: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit ends with.
+
+    Attributes
+    ----------
+    estimate
+        The averaged iterate, one per network: ``(K, N, C, *spatial)``, float32.
+    reason
+        Why it stopped.
+    steps, best_step
+        Steps done, and the step of the state returned.
+    data_terms, stop_curve
+        One value per step, and the rule's ``(step, value)`` points.
+    restarts
+        1 if the fit diverged once and went on at half the rate.
+    """
+
+    estimate: Tensor
+    reason: StopReason
+    steps: int
+    best_step: int
+    data_terms: list[float]
+    stop_curve: list[tuple[int, float]]
+    restarts: int
+
+
+class Ensemble(nn.Module):
+    """K networks side by side, which share nothing but the step."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(K, B, inside, *spatial)`` to ``(K, B, C, *spatial)``."""
+        layout = torch.channels_last if x.ndim == 5 else torch.channels_last_3d
+        outputs = [net(one.contiguous(memory_format=layout)) for net, one in zip(self.networks, x, strict=True)]
+        return torch.stack(outputs)
+
+
+class Average(Protocol):
+    """The running average that becomes the estimate, in float32."""
+
+    def update(self, output: Tensor) -> None:
+        """Take in the state after a step."""
+        ...
+
+    def keep(self) -> None:
+        """Remember the average as it is now: the best so far."""
+        ...
+
+    def estimate(self, *, best: bool) -> Iterator[Tensor]:
+        """Yield ``(K, N, C, *spatial)``, better and better, from the current or the best average."""
+        ...
+
+
+class OutputAverage:
+    """Exponential average of the outputs (full supervision)."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay, self.count = decay, 0
+        self.mean: Tensor | None = None
+        self.best: Tensor | None = None
+
+    def update(self, output: Tensor) -> None:
+        """See `Average`; over the first steps a plain mean, so that it does not start biased."""
+        self.count += 1
+        share = max(1 - self.decay, 1 / self.count)
+        self.mean = output.clone() if self.mean is None else self.mean.lerp_(output, share)
+
+    def keep(self) -> None:
+        """See `Average`."""
+        assert self.mean is not None
+        self.best = self.mean.clone()
+
+    def estimate(self, *, best: bool) -> Iterator[Tensor]:
+        """See `Average`."""
+        value = self.best if best and self.best is not None else self.mean
+        assert value is not None
+        yield value
+
+
+class WeightAverage:
+    """Exponential average of the weights; the estimate is made by passes of the averaged network."""
+
+    def __init__(self, decay: float, ensemble: Ensemble, passes: Callable[[Ensemble], Iterator[Tensor]]) -> None:
+        self.decay, self.count, self.passes = decay, 0, passes
+        self.live = ensemble
+        self.mean = copy.deepcopy(ensemble).eval()
+        self.best: Ensemble | None = None
+
+    @torch.no_grad()
+    def update(self, output: Tensor) -> None:
+        """See `Average`."""
+        self.count += 1
+        # The first iterates are poor: let the average forget them as 1/count does.
+        share = max(1 - self.decay, 1 / (1 + 0.1 * self.count))
+        for mean, live in zip(self.mean.parameters(), self.live.parameters(), strict=True):
+            mean.lerp_(live, share)
+
+    def keep(self) -> None:
+        """See `Average`."""
+        self.best = copy.deepcopy(self.mean)
+
+    def estimate(self, *, best: bool) -> Iterator[Tensor]:
+        """See `Average`."""
+        yield from self.passes(self.best if best and self.best is not None else self.mean)
+
+
+@dataclass
+class _Health:
+    """Compares each step's data term with that of the first guess alone, and remembers a good state."""
+
+    ratio: float = 1.0
+    lowest: float = math.inf
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def diverged(self, data_term: float, of_base: float) -> bool:
+        if not math.isfinite(data_term):
+            return True
+        self.ratio += 0.1 * (data_term / max(of_base, 1e-12) - self.ratio)
+        self.lowest = min(self.lowest, self.ratio)
+        return self.ratio > 2 * max(self.lowest, 1.0)
+
+
+def iter_fit(
+    make_network: Callable[[], nn.Module],
+    problem: Problem,
+    supervision: Supervision,
+    rule: StopRule,
+    settings: Settings,
+    cancel: threading.Event | None = None,
+) -> Generator[Progress, None, Fitted]:
+    """Fit fresh networks to one problem, a step at a time.
+
+    Parameters
+    ----------
+    make_network
+        Builds one network with fresh weights from torch's random state.
+    problem, supervision, rule, settings
+        What to fit, how it is taught, when to stop, and the loop's numbers.
+    cancel
+        When set, the fit ends after the current step with the best so far.
+
+    Yields
+    ------
+    Progress
+        After each step.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    FitError
+        If the fit diverges again after it was restarted at half the rate.
+    """
+    run = _Run(make_network, problem, supervision, rule, settings)
+    reason = StopReason.STEPS
+    step = 0
+    while step < settings.steps:
+        step += 1
+        diverged, data_term, output = run.step(step)
+        if diverged:
+            step = run.restart(step)
+            continue
+        verdict = run.judge(step, output)
+        yield run.progress(step, data_term, verdict.value)
+        if verdict.stop is not None:
+            reason = verdict.stop
+        elif cancel is not None and cancel.is_set():
+            reason = StopReason.CANCELLED
+        elif run.out_of_time():
+            reason = StopReason.TIME
+        if reason is not StopReason.STEPS:
+            break
+    estimate = run.estimate(cancel)
+    return Fitted(estimate, reason, step, run.best_step, run.data_terms, run.stop_curve, run.restarts)
+
+
+class _Run:
+    """The state of one fit."""
+
+    def __init__(
+        self,
+        make_network: Callable[[], nn.Module],
+        problem: Problem,
+        supervision: Supervision,
+        rule: StopRule,
+        settings: Settings,
+    ) -> None:
+        self.problem, self.supervision, self.rule, self.settings = problem, supervision, rule, settings
+        self.device = problem.observation.device
+        self.ensemble = _fresh(make_network, settings, self.device)
+        self.optimiser = torch.optim.Adam(self.ensemble.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+        self.average: Average = (
+            OutputAverage(settings.averaging)
+            if supervision.averages_outputs
+            else WeightAverage(settings.averaging, self.ensemble, self._passes)
+        )
+        self.health = _Health()
+        self.watched = self._watched()
+        self.slow = 1.0
+        self.restarts, self.best_step = 0, 0
+        self.data_terms: list[float] = []
+        self.stop_curve: list[tuple[int, float]] = []
+        self.started = time.monotonic()
+        self._remember(0)
+
+    def step(self, step: int) -> tuple[bool, float, Tensor]:
+        settings = self.settings
+        example = self.supervision.example(self._rng(step))
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.rate * self.slow * self._rate_factor(step)
+        reseed(self.ensemble, settings.seed, step)
+        with machine.arithmetic(self.device, settings.precision):
+            output = example.base + self.ensemble(example.inputs)
+        # Each network's own mean: their sum leaves every one with the gradient it would have alone.
+        terms = [self.problem.data_term(*one) for one in _each(output, example, settings.seeds)]
+        total = torch.stack(terms).sum()
+        data_term = float(total.detach()) / settings.seeds
+        base = example.base.expand_as(output.detach())
+        of_base = [float(self.problem.data_term(*one)) for one in _each(base, example, settings.seeds)]
+        if self.health.diverged(data_term, sum(of_base) / settings.seeds):
+            return True, data_term, output.detach()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.average.update(output.detach())
+        self.data_terms.append(data_term)
+        if step % CHECK_EVERY == 0:
+            self._remember(step)
+        return False, data_term, output.detach()
+
+    def judge(self, step: int, output: Tensor) -> Verdict:
+        iterate = output.flatten()[self.watched] if self.watched is not None else None
+        verdict = self.rule.observe(step, View(iterate, self._risk))
+        if verdict.value is not None:
+            self.stop_curve.append((step, verdict.value))
+        if verdict.best:
+            self.best_step = step
+            self.average.keep()
+        return verdict
+
+    def restart(self, step: int) -> int:
+        """Go back to the last good state at half the rate; the second time, give up."""
+        if self.restarts:
+            raise FitError(
+                f"The fit diverged at step {step}, again after a restart at half the rate "
+                f"({self.settings.rate / 2:g}). Set fit.rate to {self.settings.rate / 8:.2g} or less."
+            )
+        self.restarts = 1
+        self.slow = 0.5
+        good = copy.deepcopy(self.health.state)
+        self.ensemble.load_state_dict(good["ensemble"])
+        self.optimiser.load_state_dict(good["optimiser"])
+        self.health.ratio, self.health.lowest = good["ratio"], good["lowest"]
+        back: int = good["step"]
+        del self.data_terms[back:]
+        return back
+
+    def progress(self, step: int, data_term: float, stop_value: float | None) -> Progress:
+        seconds = time.monotonic() - self.started
+        left = (self.settings.steps - step) * seconds / step
+        if self.settings.max_seconds is not None:
+            left = min(left, max(self.settings.max_seconds - seconds, 0.0))
+        return Progress(
+            step,
+            self.settings.steps,
+            data_term,
+            stop_value,
+            self.best_step or step,
+            seconds,
+            left,
+            machine.memory_in_use(self.device),
+            self._preview,
+        )
+
+    def out_of_time(self) -> bool:
+        limit = self.settings.max_seconds
+        return limit is not None and time.monotonic() - self.started >= limit
+
+    @torch.no_grad()
+    def estimate(self, cancel: threading.Event | None) -> Tensor:
+        """The best average; a cancelled run is content with its first pass."""
+        value: Tensor | None = None
+        for value in self.average.estimate(best=True):
+            if cancel is not None and cancel.is_set():
+                break
+        assert value is not None
+        return value.float()
+
+    @torch.no_grad()
+    def _preview(self) -> Tensor:
+        return next(iter(self.average.estimate(best=False))).float()
+
+    def _rate_factor(self, step: int) -> float:
+        if self.settings.schedule == "constant":
+            return 1.0
+        done = (step - 1) / max(self.settings.steps - 1, 1)
+        if self.settings.max_seconds is not None:
+            # With little time the cycle must still end at its low rates.
+            done = max(done, min((time.monotonic() - self.started) / self.settings.max_seconds, 1.0))
+        warm = 0.1
+        if done < warm:
+            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * done / warm))
+        return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm))) + 1e-4
+
+    def _rng(self, step: int) -> torch.Generator:
+        # A function of seed and step alone: nothing to save, and the same after a restart.
+        return torch.Generator(self.device).manual_seed(self.settings.seed * 1_000_003 + step)
+
+    def _passes(self, ensemble: Ensemble) -> Iterator[Tensor]:
+        def network(x: Tensor) -> Tensor:
+            with machine.arithmetic(self.device, self.settings.precision):
+                out: Tensor = ensemble(x)
+            return out
+
+        return self.supervision.passes(network, self._rng(-1))
+
+    @torch.no_grad()
+    def _risk(self) -> float:
+        if isinstance(self.average, WeightAverage):
+            mean = self.average.mean
+
+            def network(x: Tensor) -> Tensor:
+                with machine.arithmetic(self.device, self.settings.precision):
+                    out: Tensor = mean(x)
+                return out
+
+            return self.supervision.risk(network)
+        return self.supervision.risk(lambda _: self._preview())
+
+    def _watched(self) -> Tensor | None:
+        if not self.supervision.averages_outputs:
+            return None
+        y = self.problem.observation
+        inside = (self.problem.weights > 0).expand_as(y)[None].expand(self.settings.seeds, *y.shape)
+        where = inside.flatten().nonzero().squeeze(1)
+        rng = torch.Generator(self.device).manual_seed(self.settings.seed)
+        return where[torch.randperm(len(where), generator=rng, device=self.device)[:WATCHED]]
+
+    def _remember(self, step: int) -> None:
+        # Deep copies: a state that shares its tensors with the live weights would restore nothing.
+        self.health.state = copy.deepcopy(
+            {
+                "step": step,
+                "ensemble": self.ensemble.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "ratio": self.health.ratio,
+                "lowest": self.health.lowest,
+            }
+        )
+
+
+def _each(output: Tensor, example: Example, seeds: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    shape = (seeds, *example.target.shape[1:])
+    return zip(
+        output, example.target.expand(shape), example.weights.expand(seeds, *example.weights.shape[1:]), strict=False
+    )
+
+
+def _fresh(make_network: Callable[[], nn.Module], settings: Settings, device: torch.device) -> Ensemble:
+    """Networks whose weights depend on the seed alone, with torch's own random state left as it was."""
+    networks = []
+    with torch.random.fork_rng(devices=[]):
+        for k in range(settings.seeds):
+            torch.manual_seed(settings.seed + 7919 * k)
+            networks.append(make_network())
+    ensemble = Ensemble(networks).to(device)
+    dims = {p.ndim for p in ensemble.parameters()}
+    layout = torch.channels_last_3d if 5 in dims else torch.channels_last
+    for p in ensemble.parameters():
+        if p.ndim >= 4:
+            p.data = p.data.contiguous(memory_format=layout)
+    return ensemble.train()

@@ -1,0 +1,110 @@
+"""Forward operators: how the image we want becomes what was observed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Guess(NamedTuple):
+    """A first guess on the image's grid.
+
+    Attributes
+    ----------
+    base
+        The guess that the network's output is added to, ``(B, C, *spatial)``.
+    features
+        What the network sees of it, ``(B, F, *spatial)``.
+    """
+
+    base: Tensor
+    features: Tensor
+
+
+class Operator(Protocol):
+    """A forward operator A."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply A to images ``(B, C, *spatial)``."""
+        ...
+
+    def features(self, channels: int) -> int:
+        """How many feature channels `guess` returns for images of so many channels."""
+        ...
+
+    def guess(self, y: Tensor, visible: Tensor) -> Guess:
+        """Make a first image out of the visible part of an observation."""
+        ...
+
+
+class Identity:
+    """The observation is the image itself, plus noise.
+
+    Parameters
+    ----------
+    spacing
+        Voxel spacing along each spatial axis, in one unit: the guess smooths over equal distances.
+    """
+
+    # Standard deviations of the smoothing, in voxels of the finest spacing (methods.md section 4).
+    widths = (1.0, 2.5, 6.0)
+
+    def __init__(self, spacing: Sequence[float]) -> None:
+        self._ratios = [min(spacing) / s for s in spacing]
+        self._kernels: dict[tuple[int, float, torch.device], Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return x
+
+    def features(self, channels: int) -> int:
+        """See `Operator`."""
+        return channels * (1 + len(self.widths)) + 1
+
+    def guess(self, y: Tensor, visible: Tensor) -> Guess:
+        """Fill hidden voxels by normalised convolutions of the visible ones at three widths.
+
+        Parameters
+        ----------
+        y
+            Observation, ``(B, C, *spatial)``.
+        visible
+            1 where the network may look, else 0; ``(B, 1, *spatial)``.
+
+        Returns
+        -------
+        Guess
+            The middle width as base; as features the observation with its hidden voxels filled,
+            the visibility, and the three smooth images.
+        """
+        axes = tuple(range(1, y.ndim))
+        shown = y * visible
+        coarser = shown.sum(axes, keepdim=True) / (visible.sum(axes, keepdim=True) * y.shape[1]).clamp_min(1)
+        smooth: list[Tensor] = []
+        for width in reversed(self.widths):
+            value, weight = self._smooth(shown, width), self._smooth(visible, width)
+            # Where hardly anything is visible at this width, the coarser image takes over.
+            coarser = (value + 1e-3 * coarser) / (weight + 1e-3)
+            smooth.insert(0, coarser)
+        filled = torch.where(visible > 0, y, smooth[0])
+        return Guess(smooth[1], torch.cat([filled, visible - 0.5, *smooth], dim=1))
+
+    def _smooth(self, x: Tensor, width: float) -> Tensor:
+        """Gaussian smoothing as one matrix product per axis; beyond the border there is nothing."""
+        for axis, ratio in enumerate(self._ratios, start=2):
+            kernel = self._kernel(x.shape[axis], width * ratio, x.device)
+            x = torch.movedim(torch.movedim(x, axis, -1) @ kernel, -1, axis)
+        return x
+
+    def _kernel(self, size: int, width: float, device: torch.device) -> Tensor:
+        key = (size, width, device)
+        if key not in self._kernels:
+            at = torch.arange(size, device=device, dtype=torch.float32)
+            kernel = torch.exp(-0.5 * ((at[:, None] - at[None, :]) / max(width, 1e-3)) ** 2)
+            self._kernels[key] = kernel / kernel.sum(dim=0).max()
+        return self._kernels[key]

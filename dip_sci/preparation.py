@@ -1,0 +1,245 @@
+"""Preparation: from an image to problems on the network's range, and back without a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dip_sci import noise_estimate
+from dip_sci.errors import ImageError
+from dip_sci.layout import Layout, spacings
+from dip_sci.operators import Identity
+from dip_sci.problem import Problem
+from dip_sci.scaling import Scaling, cast
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dip_sci.image import Image
+    from dip_sci.recipe import Recipe
+
+MARGIN = 32
+"""Voxels around the region of interest that are fitted with it."""
+
+COARSE = 3.0
+"""Noise in grey levels below which a result in whole numbers loses noticeably: it may be 10 times cleaner."""
+
+SMALLEST = 8
+"""Voxels that an image needs along Y and X."""
+
+
+class Preparation:
+    """One image, ready to be fitted: noise estimated and stabilised, values scaled, axes stacked.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    recipe
+        With every option decided.
+    region
+        Boolean array of the image's shape: the voxels to restore; ``None`` for all.
+
+    Attributes
+    ----------
+    estimates
+        The noise, one per channel and colour sample.
+    constant
+        Whether there is nothing to restore.
+    """
+
+    def __init__(self, image: Image, recipe: Recipe, region: NDArray[np.bool_] | None) -> None:
+        self.image, self.recipe = image, recipe
+        measured = image.measured()
+        _check(image, measured)
+        self.inside = measured if region is None else measured & region
+        if not self.inside.any():
+            raise ImageError("The region of interest holds no measured voxel: there is nothing to restore in it.")
+        self._box = _box(image, region)
+        spatial = "ZYX" if recipe.generator.ndim == "3d" else "YX"
+        self.layout = Layout(image.axes, spatial)
+        self._whole = _as_float(image.array)
+        self._shape = self._whole[self._box].shape
+        self.spacing = spacings(image, spatial)
+        # Stabilised noise and a plain scale for every channel and sample: (G, S, M, *spatial).
+        values, seen = self.layout.stack(self._whole[self._box]), self.layout.stack(measured[self._box])
+        self.estimates = self._estimate(measured)
+        self.constant = all(self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2]))
+        stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
+        stable[~seen] = 0
+        self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
+        self._stack_shape: tuple[int, ...] = values.shape
+        self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
+        self._seen = seen
+        self._weights = np.where(self.layout.stack(self.inside[self._box]), 1.0, recipe.fit.outside) * seen
+
+    @property
+    def images(self) -> int:
+        """How many images are stacked."""
+        groups, _, shared, *_ = self._stack_shape
+        return groups * shared
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one image of the stack, ``(S, *spatial)``."""
+        return (self._stack_shape[1], *self._stack_shape[3:])
+
+    def problems(self, device: torch.device) -> list[Problem]:
+        """Return one problem for all images (a shared network), or under full supervision one per image."""
+        operator = Identity(self.spacing)
+        observation = torch.from_numpy(self._to_batch(self._observation))
+        # A voxel of a colour image counts as measured when all of its samples are.
+        measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
+        weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
+        width = np.broadcast_to(1 / self.scaling.width, (*self._stack_shape[:3], *(1,) * len(self.layout.spatial)))
+        sigma = torch.from_numpy(self._to_batch(width).copy())
+        whole = Problem(observation, measured, weights, sigma, operator).to(device)
+        if self.recipe.supervision.kind == "recorrupted":
+            return [whole]
+        return [whole.only(n) for n in range(self.images)]
+
+    def values(self, stack: NDArray[np.float32]) -> NDArray[Any]:
+        """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the image's axes.
+
+        Fewer than all images may be given; the rest, and whatever is outside the region or was not
+        measured, keeps its value.
+        """
+        g, s, m, *spatial = self._stack_shape
+        done = np.zeros(g * m, bool)
+        done[: len(stack)] = True
+        full = np.zeros((g * m, s, *spatial), np.float32)
+        full[: len(stack)] = stack
+        stable = self.scaling.inverse(self._from_batch(full))
+        restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._stack_shape)
+        fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), self._stack_shape)
+        out = self._whole.copy()
+        part = out[self._box]
+        replaced = self.inside[self._box] & self.layout.unstack(fitted, self._shape)
+        part[replaced] = self.layout.unstack(restored, self._shape)[replaced]
+        return out
+
+    def finish(self, values: NDArray[Any]) -> tuple[Image, int]:
+        """Cast values to the type that the recipe asks for; untouched voxels keep their stored value exactly.
+
+        Returns
+        -------
+        image, clipped
+            The result, and how many voxels were clipped.
+        """
+        dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.image.dtype
+        if dtype.kind == "f":
+            array, clipped = values.astype(dtype), 0
+        else:
+            array, clipped = cast(np.where(self.inside, values, 0), dtype, self.image.value_range)
+        kept = ~self.inside
+        array[kept] = self.image.array[kept]
+        return self.image.with_array(array), clipped
+
+    def rounding(self) -> str | None:
+        """Warn where whole numbers are too coarse for what the noise leaves."""
+        if self.image.dtype.kind == "f" or self.recipe.output.dtype == "float32":
+            return None
+        middle = np.median(self._whole[self.inside])
+        sd = min(float(np.sqrt(e.model.variance(middle))) for e in self.estimates)
+        if sd >= COARSE:
+            return None
+        return (
+            f"The noise (standard deviation {sd:.2g}) is hardly larger than the step between whole numbers: "
+            "rounding to the stored type costs precision. Set output.dtype to float32 to keep it."
+        )
+
+    def _each(self) -> list[tuple[tuple[int, int], noise_estimate.NoiseEstimate]]:
+        samples = self._sample_count()
+        return [((k // samples, k % samples), e) for k, e in enumerate(self.estimates)]
+
+    def _sample_count(self) -> int:
+        return self._shape[self.image.axes.index("S")] if "S" in self.image.axes else 1
+
+    def _estimate(self, measured: NDArray[np.bool_]) -> list[noise_estimate.NoiseEstimate]:
+        # The noise of a small region is that of the whole image, where there is far more to measure it on.
+        keep = tuple(b if a == "S" else slice(None) for a, b in zip(self.image.axes, self._box, strict=True))
+        values, seen = self.layout.stack(self._whole[keep]), self.layout.stack(measured[keep])
+        return [noise_estimate.estimate(values[i], seen[i], self.recipe.noise) for i in np.ndindex(*values.shape[:2])]
+
+    @staticmethod
+    def _is_constant(values: NDArray[Any], seen: NDArray[np.bool_]) -> bool:
+        return not seen.any() or bool(np.ptp(values[seen]) == 0)
+
+    def _to_batch(self, stack: NDArray[Any]) -> NDArray[Any]:
+        moved = np.moveaxis(stack, 2, 1)
+        return np.ascontiguousarray(moved.reshape(-1, *moved.shape[2:]))
+
+    def _from_batch(self, batch: NDArray[Any]) -> NDArray[Any]:
+        g, s, m, *spatial = self._stack_shape
+        return np.moveaxis(batch.reshape(g, m, s, *spatial), 1, 2)
+
+
+def region_array(image: Image, region: NDArray[Any] | Image | None) -> NDArray[np.bool_] | None:
+    """Bring a region onto an image's axes.
+
+    Parameters
+    ----------
+    image
+        What will be restored.
+    region
+        Non-zero inside; of the image's shape, or of that of its spatial axes.
+
+    Raises
+    ------
+    ImageError
+        If the shapes do not fit or nothing is inside.
+    """
+    if region is None:
+        return None
+    array: NDArray[np.bool_] = np.asarray(getattr(region, "array", region)) != 0
+    spatial = tuple(image.size_of(a) for a in image.spatial_axes)
+    if array.shape == image.shape:
+        inside = array
+    elif array.shape == spatial:
+        index = tuple(slice(None) if a in image.spatial_axes else None for a in image.axes)
+        inside = np.broadcast_to(array[index], image.shape)
+    else:
+        raise ImageError(
+            f"The region's shape {array.shape} fits neither the image's {image.shape} ({image.axes}) "
+            f"nor its spatial shape {spatial} ({image.spatial_axes})."
+        )
+    if not inside.any():
+        raise ImageError("The region of interest is empty: it has no non-zero voxel.")
+    return inside
+
+
+def _check(image: Image, measured: NDArray[np.bool_]) -> None:
+    if image.dtype.kind not in "iuf" and image.dtype != bool:
+        raise ImageError(f"Values of type {image.dtype} cannot be restored: convert them to a real number type.")
+    if image.dtype == bool:
+        raise ImageError("The image holds only true and false: it looks like a mask, not like a scan.")
+    small = [a for a in "YX" if image.size_of(a) < SMALLEST]
+    if small:
+        raise ImageError(
+            f"The image is too small to learn from: shape {image.shape} ({image.axes}), "
+            f"at least {SMALLEST} voxels are needed along Y and X."
+        )
+    if not measured.any():
+        raise ImageError("The image holds no finite, measured voxel: there is nothing to restore.")
+
+
+def _as_float(array: NDArray[Any]) -> NDArray[Any]:
+    exact = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    return array.astype(np.float32 if exact or array.dtype.itemsize <= 2 else np.float64)
+
+
+def _box(image: Image, region: NDArray[np.bool_] | None) -> tuple[slice, ...]:
+    """The part that is fitted: the region and its surroundings, without an alpha sample."""
+    box = [slice(0, n) for n in image.shape]
+    if "S" in image.axes and image.size_of("S") in (2, 4):
+        at = image.axes.index("S")
+        box[at] = slice(0, image.shape[at] - 1)
+    if region is not None:
+        for axis, name in enumerate(image.axes):
+            if name in image.spatial_axes:
+                others = tuple(k for k in range(region.ndim) if k != axis)
+                hit = np.flatnonzero(region.any(axis=others))
+                box[axis] = slice(max(int(hit[0]) - MARGIN, 0), min(int(hit[-1]) + MARGIN + 1, image.shape[axis]))
+    return tuple(box)

@@ -1,0 +1,300 @@
+"""Supervision: what the network sees, and what it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dip_sci import inputs, tiling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dip_sci.problem import Problem
+    from dip_sci.recipe import InputOptions
+
+    Network = Callable[[Tensor], Tensor]
+    """Maps ``(K, B, inside, *spatial)`` to ``(K, B, C, *spatial)``: K networks side by side."""
+
+
+class Example(NamedTuple):
+    """One step's lesson, for K networks.
+
+    Attributes
+    ----------
+    inputs
+        ``(K, B, inside, *spatial)``.
+    base
+        What the output is added to, ``(K, B, C, *spatial)``; zeros of one element for nothing.
+    target
+        ``(K, B, C, *spatial)``.
+    weights
+        ``(K, B, 1, *spatial)``.
+    """
+
+    inputs: Tensor
+    base: Tensor
+    target: Tensor
+    weights: Tensor
+
+
+class Supervision(Protocol):
+    """One way to learn from a single image."""
+
+    @property
+    def inside(self) -> int:
+        """Channels of the network's input."""
+        ...
+
+    @property
+    def averages_outputs(self) -> bool:
+        """Whether the estimate is the average of the outputs (else: of the weights)."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape of what the network sees in a step."""
+        ...
+
+    def example(self, rng: torch.Generator) -> Example:
+        """Draw the lesson of one step."""
+        ...
+
+    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+        """Yield the restored stack ``(K, N, C, *spatial)``, the mean of more and more passes."""
+        ...
+
+    def risk(self, network: Network) -> float:
+        """Mean square error of prediction at data the fit has not seen."""
+        ...
+
+
+def hold_out(problem: Problem, share: float, rng: torch.Generator) -> Tensor:
+    """Draw the voxels kept out of a fit: 1 where held out, ``(N, 1, *spatial)``."""
+    drawn = torch.rand(problem.weights.shape, generator=rng, device=problem.weights.device) < share
+    return drawn.float() * (problem.weights > 0)
+
+
+class Full:
+    """The classic prior: every observed voxel is fitted, from an input that carries no image (or that one).
+
+    Parameters
+    ----------
+    problem
+        One image (``N`` = 1).
+    options
+        The recipe's input group.
+    seeds
+        Number of networks, each with an input of its own.
+    held_out
+        Voxels kept out of the fit, ``(1, 1, *spatial)``, or ``None``.
+    rng
+        Source of inputs and of the jitter's pool.
+    """
+
+    averages_outputs = True
+
+    def __init__(
+        self, problem: Problem, options: InputOptions, seeds: int, held_out: Tensor | None, rng: torch.Generator
+    ) -> None:
+        assert len(problem.observation) == 1
+        self.problem, self.held_out = problem, held_out
+        self.weights = (problem if held_out is None else problem.without(held_out)).weights[None]
+        self.z = torch.stack([inputs.make(options, problem.observation, rng) for _ in range(seeds)])
+        self.jitter = inputs.Jitter(self.z, options.jitter, rng)
+        self.inside = self.z.shape[2]
+        self.shape = tuple(problem.observation.shape[2:])
+
+    def example(self, rng: torch.Generator) -> Example:
+        """See `Supervision`."""
+        return Example(self.jitter.add(self.z, rng), self.z.new_zeros(1), self.problem.observation[None], self.weights)
+
+    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+        """See `Supervision`: one pass, without jitter."""
+        yield network(self.z)
+
+    def risk(self, network: Network) -> float:
+        """See `Supervision`: at the held-out voxels."""
+        assert self.held_out is not None
+        return float(self.problem.data_term(network(self.z).mean(0), self.problem.observation, self.held_out))
+
+
+class _Patches:
+    """Random patches of a stack, the same for all networks."""
+
+    def __init__(self, problem: Problem, patch: Sequence[int], count: int) -> None:
+        spatial = problem.observation.shape[2:]
+        self.shape = tuple(min(p, n) for p, n in zip(patch, spatial, strict=True))
+        self.count = count
+        self._room = [n - p + 1 for n, p in zip(spatial, self.shape, strict=True)]
+        self._images = len(problem.observation)
+
+    def draw(self, rng: torch.Generator) -> list[tuple[slice, ...]]:
+        device = rng.device
+        limits = [self._images, *self._room]
+        picks = [[int(torch.randint(n, (), generator=rng, device=device)) for n in limits] for _ in range(self.count)]
+        return [
+            (slice(at[0], at[0] + 1), slice(None), *(slice(a, a + n) for a, n in zip(at[1:], self.shape, strict=True)))
+            for at in picks
+        ]
+
+
+class _Recorrupted:
+    """What hiding and splitting have in common: patches, the first guess, tiles."""
+
+    averages_outputs = False
+
+    def __init__(
+        self, problem: Problem, patch: Sequence[int], batch: int, seeds: int, held_out: Tensor | None, passes: int
+    ) -> None:
+        self.problem, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
+        self.inside = problem.operator.features(problem.observation.shape[1])
+        self.patches = _Patches(problem, patch, batch)
+        self.shape = self.patches.shape
+        self.weights = (problem if held_out is None else problem.without(held_out)).weights
+
+    def _draw(self, rng: torch.Generator, *stacks: Tensor) -> list[Tensor]:
+        """Cut the same random patches out of several stacks: each ``(K, B, C, *shape)``."""
+        places = self.patches.draw(rng)
+        cut = [torch.cat([stack[place] for place in places]) for stack in stacks]
+        return [c.expand(self.seeds, *c.shape) for c in cut]
+
+    def _see(self, y: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """First guesses for K batches at once: inputs and base, ``(K, B, ...)``."""
+        base, features = self.problem.operator.guess(y.flatten(0, 1), visible.flatten(0, 1))
+        return features.view(*y.shape[:2], *features.shape[1:]), base.view(*y.shape[:2], *base.shape[1:])
+
+    def _apply(self, network: Network, y: Tensor, visible: Tensor) -> Tensor:
+        """Restore whole images ``(N, C, *spatial)`` from what is visible of them, image by image, tile by tile."""
+
+        def restore(both: Tensor) -> Tensor:
+            channels = y.shape[1]
+            seen, base = self._see(both[None, :, :channels], both[None, :, channels:])
+            k = self.seeds
+            out = base + network(seen.expand(k, *seen.shape[1:]))
+            # One image of K * C channels, as the tiles are blended channel by channel.
+            return out.transpose(0, 1).flatten(1, 2)
+
+        both = torch.cat([y, visible], dim=1)
+        restored = torch.cat([tiling.apply(restore, both[n : n + 1]) for n in range(len(both))])
+        return restored.view(len(y), self.seeds, *y.shape[1:]).transpose(0, 1)
+
+
+class Hide(_Recorrupted):
+    """Hide random voxels from the input and take the data term there (Noise2Self, Self2Self).
+
+    Right when the noise is independent from voxel to voxel. At each step the hidden share is drawn
+    anew; in the result, the voxels are dealt into parts that are hidden in turn.
+
+    Parameters
+    ----------
+    problem
+        A stack of images that one network serves.
+    patch, batch
+        Shape and number of the random patches of a step.
+    seeds
+        Number of networks.
+    held_out
+        Voxels kept out of the fit, or ``None``.
+    passes
+        Passes averaged in the result.
+    hidden
+        Smallest and largest hidden share.
+    """
+
+    parts = 4
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        patch: Sequence[int],
+        batch: int,
+        seeds: int,
+        held_out: Tensor | None,
+        passes: int,
+        hidden: tuple[float, float],
+    ) -> None:
+        super().__init__(problem, patch, batch, seeds, held_out, passes)
+        self.hidden = hidden
+
+    def example(self, rng: torch.Generator) -> Example:
+        """See `Supervision`."""
+        y, measured, weights = self._draw(rng, self.problem.observation, self.problem.measured, self.weights)
+        low, high = self.hidden
+        share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
+        hidden = (torch.rand(measured.shape, generator=rng, device=y.device) < share).float()
+        seen, base = self._see(y, measured * (1 - hidden))
+        return Example(seen, base, y, weights * hidden)
+
+    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+        """See `Supervision`."""
+        y, measured = self.problem.observation, self.problem.measured
+        total: Tensor | None = None
+        for index in range(self.count):
+            turn = index % self.parts
+            if turn == 0:
+                part = torch.randint(self.parts, measured.shape, generator=rng, device=y.device)
+            restored = self._apply(network, y, measured * (part != turn))
+            total = restored if total is None else total + restored
+            yield total / (index + 1)
+
+    def risk(self, network: Network) -> float:
+        """See `Supervision`: the held-out voxels are hidden, and predicted from the others."""
+        assert self.held_out is not None
+        y = self.problem.observation
+        restored = self._apply(network, y, self.problem.measured * (1 - self.held_out))
+        return float(self.problem.data_term(restored.mean(0), y, self.held_out))
+
+
+class Split(_Recorrupted):
+    """Split the noise in two: see ``y + t e``, aim at ``y - e / t``, with e drawn from the noise model.
+
+    The two are independent given the truth (recorrupted-to-recorrupted, Pang et al. 2021; coupled
+    bootstrap, Oliveira et al. 2022), on the stabilised scale on which the noise is Gaussian.
+
+    Parameters
+    ----------
+    problem, patch, batch, seeds, passes
+        As for `Hide`.
+    held_out
+        Not needed: the aim of a fresh draw is data the fit has not seen.
+    strength
+        t: noise added to the input over that in the observation.
+    """
+
+    def __init__(
+        self, problem: Problem, *, patch: Sequence[int], batch: int, seeds: int, passes: int, strength: float
+    ) -> None:
+        super().__init__(problem, patch, batch, seeds, None, passes)
+        self.strength = strength
+
+    def _noise(self, like: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
+        return sigma * torch.randn(like.shape, generator=rng, device=like.device)
+
+    def example(self, rng: torch.Generator) -> Example:
+        """See `Supervision`."""
+        sigma = self.problem.sigma.expand_as(self.problem.observation)
+        y, measured, weights, sd = self._draw(rng, self.problem.observation, self.problem.measured, self.weights, sigma)
+        e = self._noise(y, sd, rng)
+        seen, base = self._see(y + self.strength * e, measured)
+        return Example(seen, base, y - e / self.strength, weights)
+
+    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+        """See `Supervision`: the mean over draws of the added noise."""
+        y, total = self.problem.observation, None
+        for index in range(self.count):
+            e = self._noise(y, self.problem.sigma, rng)
+            restored = self._apply(network, y + self.strength * e, self.problem.measured)
+            total = restored if total is None else total + restored
+            yield total / (index + 1)
+
+    def risk(self, network: Network) -> float:
+        """See `Supervision`: against the aim that belongs to one fixed draw."""
+        y = self.problem.observation
+        e = self._noise(y, self.problem.sigma, torch.Generator(y.device).manual_seed(0))
+        restored = self._apply(network, y + self.strength * e, self.problem.measured).mean(0)
+        aim = y - e / self.strength
+        return float(self.problem.data_term(restored, aim, self.weights))
