@@ -90,6 +90,12 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
     return Choices(recipe.merged(changes), reasons)
 
 
+def passes(recipe: Recipe, image: Image) -> int:
+    """How many passes the result of a run averages: one under full supervision."""
+    decided = decide(recipe, image, fast_bfloat16=False).recipe.supervision
+    return 1 if decided.kind == "full" else decided.passes or 1
+
+
 def _ndim(recipe: Recipe, image: Image, reasons: dict[str, str]) -> Literal["2d", "3d"]:
     wanted, depth = recipe.generator.ndim, image.size_of("Z")
     if wanted != "auto":

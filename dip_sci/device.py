@@ -72,8 +72,8 @@ def kept_memory() -> Iterator[None]:
     """Let the allocator keep freed memory for the duration of a run, then give it back.
 
     A fit frees and takes the same large blocks at each step. By default the C library returns them
-    to the system every time and faults them in again, page by page: on virtual machines with busy
-    memory that has made a fit ten times slower. Linux with glibc only; elsewhere this does nothing.
+    to the system every time and faults them in again, page by page: about six times as many faults,
+    and three times the time spent in the kernel. Linux with glibc only; elsewhere this does nothing.
     """
     trim, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     try:

@@ -363,12 +363,13 @@ class _Run:
 
     @torch.no_grad()
     def estimate(self, cancel: threading.Event | None) -> Tensor:
-        """The best average; a cancelled run is content with its first pass."""
-        value: Tensor | None = None
-        for value in self.average.estimate(best=True):
+        """Make the estimate from the best average; a cancelled run is content with its first pass."""
+        passes = self.average.estimate(best=True)
+        value = next(passes)
+        for better in passes:
+            value = better
             if cancel is not None and cancel.is_set():
                 break
-        assert value is not None
         return value.float()
 
     @torch.no_grad()

@@ -231,7 +231,7 @@ def _as_float(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _box(image: Image, region: NDArray[np.bool_] | None) -> tuple[slice, ...]:
-    """The part that is fitted: the region and its surroundings, without an alpha sample."""
+    """Find the part that is fitted: the region and its surroundings, without an alpha sample."""
     box = [slice(0, n) for n in image.shape]
     if "S" in image.axes and image.size_of("S") in (2, 4):
         at = image.axes.index("S")

@@ -189,7 +189,7 @@ class Recipe(_Group):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            problems = "; ".join(_explain(dict(e)) for e in error.errors(include_url=False))
+            problems = "; ".join(explain(dict(e)) for e in error.errors(include_url=False))
             raise RecipeError(f"{where}: {problems}.") from None
 
     @classmethod
@@ -246,7 +246,8 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _explain(error: dict[str, Any]) -> str:
+def explain(error: dict[str, Any]) -> str:
+    """Put one of pydantic's errors into words: which option, what is wrong, what was found."""
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = [*options(), *Recipe.model_fields]

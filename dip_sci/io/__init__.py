@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dip_sci.errors import DipSciError, ImageError, ReadError, WriteError
 from dip_sci.io import registry
 from dip_sci.io.files import refuse_target, replacing
+from dip_sci.io.registry import full_suffix
 
 if TYPE_CHECKING:
     import os
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
 
-__all__ = ["check_target", "read", "write"]
+__all__ = ["check_target", "full_suffix", "read", "write", "write_text"]
 
 
 def read(path: str | os.PathLike[str], *, axes: str | None = None) -> Image:
@@ -151,3 +152,20 @@ def check_target(
     if image is not None:
         form.check(path, image)
     return form
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file whole or not at all, replacing one that is there.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        with replacing(path, path.suffix) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WriteError(f"{path} cannot be written: {error.strerror}.") from None
+    return path

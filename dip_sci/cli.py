@@ -1,0 +1,334 @@
+"""The command line: read, restore with a bar, write."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from pydantic import ValidationError
+from rich.console import Console
+
+from dip_sci import __version__, io
+from dip_sci.errors import DipSciError, ReadError, RecipeError, WriteError
+from dip_sci.recipe import Recipe, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dip_sci.image import Image
+    from dip_sci.restore import Progress, Restoration
+
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_STOPPED, EXIT_ABORTED = 0, 1, 2, 3, 130
+
+EPILOGUE = """\
+Exit codes: 0 done; 1 nothing written (the message says why); 2 wrong options or recipe;
+3 stopped by Ctrl-C, best result so far written and marked as such; 130 abandoned, nothing written.
+"""
+
+screen = Console(stderr=True)
+
+app = App(
+    name="dip-sci",
+    help="Restore one noisy scan without training data.",
+    help_epilogue=EPILOGUE,
+    version=__version__,
+    default_parameter=Parameter(negative_iterable=()),
+    console=screen,
+)
+
+RUN = Group("Options of the restoration", sort_key=1)
+Options = Annotated[Recipe | None, Parameter(name="*", group=RUN)]
+RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+
+@app.command
+def denoise(
+    source: Path,
+    /,
+    *,
+    output: Output,
+    recipe: RecipeFile = None,
+    region: Path | None = None,
+    axes: str | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    options: Options = None,
+) -> int:
+    """Remove the noise of one scan.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, or a folder with one DICOM series.
+    output
+        Result; its suffix names the format. A record of the run is written beside it, as .json.
+    recipe
+        YAML or JSON file with options; those given here win.
+    region
+        Mask on the scan's grid: only where it is not zero is restored, the rest stays bit-identical.
+    axes
+        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    overwrite
+        Replace an existing result.
+    as_json
+        Print the record of the run, and nothing else.
+    """
+    from dip_sci import provenance
+
+    chosen = _recipe(recipe, options)
+    image = io.read(source, axes=axes)
+    inside = None if region is None else io.read(region)
+    record_file = _record_file(output)
+    io.check_target(output, _promised(image, chosen), overwrite=overwrite, inputs=[source])
+    if record_file.exists() and not overwrite:
+        raise WriteError(f"The record {record_file} exists already; give --overwrite to replace it.")
+    result = _run(image, chosen, inside, quiet=as_json)
+    record = provenance.record(image, result.report, digest=provenance.digest(source))
+    io.write(output, result.image, overwrite=overwrite)
+    io.write_text(record_file, json.dumps(record, indent=1) + "\n")
+    if as_json:
+        print(json.dumps(record, indent=1))  # noqa: T201
+    else:
+        _tell(result, output)
+    return EXIT_OK if result.report.complete or result.report.reason.name == "TIME" else EXIT_STOPPED
+
+
+@app.command
+def info(
+    source: Path,
+    /,
+    *,
+    recipe: RecipeFile = None,
+    axes: str | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    options: Options = None,
+) -> int:
+    """Say what a scan is, which noise it has, and what restoring it would take here.
+
+    Parameters
+    ----------
+    source
+        A file, or a folder with one DICOM series.
+    recipe
+        YAML or JSON file with options; those given here win.
+    axes
+        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    as_json
+        Print it as JSON.
+    """
+    image = io.read(source, axes=axes)
+    facts = _facts(image, _recipe(recipe, options))
+    if as_json:
+        print(json.dumps(facts, indent=1))  # noqa: T201
+        return EXIT_OK
+    out = Console()
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        for number, line in enumerate(value if isinstance(value, list) else [value]):
+            out.print(f"[bold]{'' if number else name:<{width}}[/bold]  {line}", highlight=False, soft_wrap=True)
+    return EXIT_OK
+
+
+@app.command
+def demo(*, output: Output = Path("demo"), options: Options = None) -> int:
+    """Denoise a real sample and draw it before and after.
+
+    Parameters
+    ----------
+    output
+        Folder for the result and the picture.
+    """
+    from dip_sci import report
+
+    noisy_file, truth_file = (_samples() / "microscopy" / name for name in DEMO)
+    image = io.read(noisy_file)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"The folder {output} cannot be made: {error.strerror}.") from None
+    screen.print("A two-photon image of a cell, one shot; the mean of five shots serves as truth.")
+    result = _run(image, Recipe.parse({"preset": "fast"}).merged(_given(options)), None, quiet=False)
+    target, picture = output / "clean.tif", output / "before_after.png"
+    io.write(target, result.image, overwrite=True)
+    report.comparison(image, result.image, picture)
+    _tell(result, target)
+    truth = io.read(truth_file)
+    before, after = _psnr(image, truth), _psnr(result.image, truth)
+    screen.print(f"PSNR against the mean of five shots: {before:.1f} dB before, {after:.1f} dB after.")
+    Console().print(f"Result:   {target}\nPicture:  {picture}", highlight=False, soft_wrap=True)
+    return EXIT_OK
+
+
+DEMO = ("bpae_flim_noisy.tif", "bpae_flim_mean_of_5.tif")
+
+
+def main() -> None:
+    """Run the command line; every foreseen failure ends in one sentence and an exit code."""
+    try:
+        code = app(exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        code = _fail(_usage(error), EXIT_USAGE)
+    except RecipeError as error:
+        code = _fail(str(error), EXIT_USAGE)
+    except DipSciError as error:
+        code = _fail(str(error), EXIT_ERROR)
+    except MemoryError:
+        code = _fail("There is not enough memory for this image here.", EXIT_ERROR)
+    except KeyboardInterrupt:
+        code = _fail("Abandoned: nothing was written.", EXIT_ABORTED)
+    sys.exit(code or EXIT_OK)
+
+
+def _fail(message: str, code: int) -> int:
+    screen.print(f"[bold red]Error:[/bold red] {message.replace('[', chr(92) + '[')}", highlight=False, soft_wrap=True)
+    return code
+
+
+def _usage(error: CycloptsError) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ValidationError):
+            return "; ".join(f"--{explain(dict(e))}" for e in cause.errors(include_url=False)) + "."
+        cause = cause.__cause__
+    return str(error)
+
+
+def _recipe(file: Path | None, options: Recipe | None) -> Recipe:
+    return (Recipe() if file is None else Recipe.load(file)).merged(_given(options))
+
+
+def _given(options: Recipe | None) -> dict[str, Any]:
+    return {} if options is None else options.model_dump(exclude_unset=True)
+
+
+def _record_file(output: Path) -> Path:
+    return output.with_name(output.name[: len(output.name) - len(io.full_suffix(output))] + ".json")
+
+
+def _promised(image: Image, recipe: Recipe) -> Image:
+    """Return an image of the kind that will be written, to check the target before the fit."""
+    return image.with_array(image.array.astype("float32")) if recipe.output.dtype == "float32" else image
+
+
+def _run(image: Image, recipe: Recipe, region: Image | None, *, quiet: bool) -> Restoration:
+    from dip_sci.restore import iter_restore
+
+    cancel = threading.Event()
+    run = iter_restore(image, recipe, region=region, cancel=cancel)
+    with _ctrl_c(cancel), _bar(quiet) as show:
+        while True:
+            try:
+                show(next(run))
+            except StopIteration as end:
+                result: Restoration = end.value
+                return result
+
+
+@contextmanager
+def _ctrl_c(cancel: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C keep the best so far, the second abandon the run."""
+
+    def handle(number: int, frame: object) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+        screen.print("Stopping; the best result so far will be written. Ctrl-C again abandons it.")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    if quiet:
+        yield lambda progress: None
+        return
+    columns = TextColumn("fitting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+    with Bar(*columns, console=screen, transient=not screen.is_terminal) as bar:
+        task = bar.add_task("", note="starting")
+
+        def show(progress: Progress) -> None:
+            note = f"data term {progress.data_term:.4f}, {_time(progress.eta)} left"
+            bar.update(task, total=progress.steps, completed=progress.step, note=note)
+
+        yield show
+
+
+def _tell(result: Restoration, output: Path) -> None:
+    report = result.report
+    screen.print(report.reason.value, highlight=False)
+    for line in (*report.noise[:4], *report.notes):
+        screen.print(line, highlight=False, soft_wrap=True)
+    screen.print(f"Wrote {output} after {_time(report.seconds)} ({report.device}).", highlight=False, soft_wrap=True)
+
+
+def _facts(image: Image, recipe: Recipe) -> dict[str, Any]:
+    from dip_sci import choices, device
+    from dip_sci.preparation import Preparation
+    from dip_sci.restore import expected_cost
+
+    where = device.pick(recipe.device)
+    choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
+    prepared = Preparation(image, choice.recipe, None)
+    seen = image.array[image.measured()]
+    facts: dict[str, Any] = {
+        "format": image.source.format,
+        "axes": image.axes,
+        "shape": " x ".join(map(str, image.shape)),
+        "type": str(image.dtype),
+        "spacing": [
+            f"{axis}: unknown" if step is None else f"{axis}: {step:.6g} {unit or '(unit unknown)'}"
+            for axis, step, unit in zip(image.axes, image.spacing, image.units, strict=True)
+            if axis not in "CS"
+        ],
+        "values": f"{seen.min():.6g} to {seen.max():.6g}, mean {seen.mean():.6g}",
+        "not measured": f"{image.array.size - seen.size} voxels",
+        "noise": [e.sentence for e in prepared.estimates],
+        "choices": list(choice.reasons.values()),
+        "device": device.describe(where),
+    }
+    if not prepared.constant:
+        cost = expected_cost(image, recipe)
+        facts["time"] = f"about {_time(cost.seconds)} with preset {recipe.preset}"
+        facts["memory"] = f"about {cost.memory / 2**30:.1f} GB"
+    if image.source.notes:
+        facts["notes"] = list(image.source.notes)
+    return facts
+
+
+def _samples() -> Path:
+    here = Path(__file__).parent
+    for folder in (here / "sample_data", here.parent / "sample_data"):
+        if folder.is_dir():
+            return folder
+    raise ReadError(f"The sample images are missing: there is no sample_data folder in {here.parent}.")
+
+
+def _psnr(image: Image, truth: Image) -> float:
+    import numpy as np
+
+    reference = truth.array.astype(np.float64)
+    error = np.mean((image.array - reference) ** 2)
+    return float(10 * np.log10(np.ptp(reference) ** 2 / error))
+
+
+def _time(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+if __name__ == "__main__":
+    main()
