@@ -38,7 +38,7 @@ app = App(
     help="Restore one noisy scan without training data.",
     help_epilogue=EPILOGUE,
     version=__version__,
-    default_parameter=Parameter(negative_iterable=()),
+    default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
     console=screen,
 )
 
@@ -169,10 +169,10 @@ def demo(*, output: Output = Path("demo"), options: Options = None) -> int:
 DEMO = ("bpae_flim_noisy.tif", "bpae_flim_mean_of_5.tif")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every foreseen failure ends in one sentence and an exit code."""
     try:
-        code = app(exit_on_error=False, print_error=False, result_action="return_value")
+        code = app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         code = _fail(_usage(error), EXIT_USAGE)
     except RecipeError as error:

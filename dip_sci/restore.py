@@ -233,7 +233,7 @@ def iter_restore(
                     fits.append(end.value)
                     break
                 memory = max(memory, progress.memory)
-                yield _progress(progress, prepared, fits, len(problems), started)
+                yield _progress(progress, prepared, tuple(fits), len(problems), started)
             if fits[-1].reason in (StopReason.CANCELLED, StopReason.TIME):
                 break
     nothing = np.empty((1, 0, *prepared.image_shape), np.float32)
@@ -342,7 +342,7 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
     )
 
 
-def _progress(progress: FitProgress, prepared: Preparation, done: list[Fitted], parts: int, started: float) -> Progress:
+def _progress(progress: FitProgress, prepared: Preparation, done: tuple[Fitted, ...], parts: int, started: float) -> Progress:
     before = len(done) * progress.steps
     left = progress.eta + (parts - len(done) - 1) * (progress.eta + progress.seconds)
 
