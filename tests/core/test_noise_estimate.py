@@ -1,0 +1,155 @@
+"""Which noise an image holds: found within a few per cent, and told."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage.io import imread
+
+from dip_sci.errors import ImageError
+from dip_sci.noise import Gaussian, PoissonGaussian
+from dip_sci.noise_estimate import estimate
+from dip_sci.recipe import NoiseOptions
+
+AUTO = NoiseOptions()
+
+
+def ramp(edge=128):
+    y, x = np.mgrid[:edge, :edge] / edge
+    return 200 + 300 * x + 100 * np.sin(3 * y)
+
+
+def found(values, measured=None, **options):
+    return estimate(values, np.ones(values.shape, bool) if measured is None else measured, NoiseOptions(**options))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 5.0, 40.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_gaussian_noise_on_a_ramp(sigma, seed):
+    noisy = ramp() + np.random.default_rng(seed).normal(0, sigma, (128, 128))
+    assert found(noisy, model="gaussian").model.sigma == pytest.approx(sigma, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_as_strong_everywhere_is_called_gaussian(seed):
+    noisy = ramp() + np.random.default_rng(seed).normal(0, 20, (128, 128))
+    model = found(noisy).model
+    assert isinstance(model, Gaussian)
+    assert model.sigma == pytest.approx(20, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gaussian_noise_on_a_real_scan(sample_data, seed):
+    clean = imread(sample_data / "microscopy" / "bpae_flim_mean_of_5.tif").astype(float)[:256, :256]
+    # Smoothed, so that what is added is all the noise there is.
+    clean = gaussian_filter(clean, 2)
+    sigma = 0.15 * clean.std()
+    noisy = clean + np.random.default_rng(seed).normal(0, sigma, clean.shape)
+    assert found(noisy, model="gaussian").model.sigma == pytest.approx(sigma, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "truth", [PoissonGaussian(2.0, 0.0, 0.0), PoissonGaussian(5.0, 100.0, 10.0), PoissonGaussian(0.5, 20, 2)], ids=repr
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_photon_noise_gives_its_variance_curve(truth, seed):
+    y, x = np.mgrid[:192, :192] / 192
+    photons = 5 + 200 * x**2 + 20 * np.sin(4 * y) ** 2
+    clean = truth.offset + truth.gain * photons
+    model = found(truth.sample(clean, np.random.default_rng(seed))).model
+    assert isinstance(model, PoissonGaussian)
+    means = truth.offset + truth.gain * np.array([20.0, 60.0, 120.0, 200.0])
+    np.testing.assert_allclose(model.variance(means), truth.variance(means), rtol=0.15)
+
+
+def test_planes_are_measured_together():
+    rng = np.random.default_rng(0)
+    stack = np.stack([ramp(32)] * 6) + rng.normal(0, 9, (6, 32, 32))
+    assert found(stack, model="gaussian").model.sigma == pytest.approx(9, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"sigma": 3.0}, Gaussian(3.0)),
+        ({"sigma": 3.0, "model": "gaussian", "gain": 2.0}, Gaussian(3.0)),
+        ({"gain": 2.0}, PoissonGaussian(2.0, 0.0, 0.0)),
+        ({"gain": 2.0, "offset": 10.0, "read_noise": 4.0}, PoissonGaussian(2.0, 10.0, 4.0)),
+        ({"model": "poisson_gaussian", "gain": 0.5, "offset": -3.0}, PoissonGaussian(0.5, -3.0, 0.0)),
+    ],
+)
+def test_what_the_user_gives_wins(options, expected):
+    told = found(ramp() + np.random.default_rng(0).normal(0, 20, (128, 128)), **options)
+    assert told.model == expected
+    assert told.sentence.endswith("as given.")
+
+
+def test_a_camera_half_known_keeps_what_is_known():
+    truth = PoissonGaussian(4.0, 100.0, 12.0)
+    y, x = np.mgrid[:192, :192] / 192
+    noisy = truth.sample(truth.offset + truth.gain * (3 + 150 * x**2 + 9 * y), np.random.default_rng(0))
+    by_offset, by_read_noise = found(noisy, offset=100.0).model, found(noisy, read_noise=12.0).model
+    assert by_offset.offset == 100
+    assert by_offset.gain == pytest.approx(4, rel=0.15)
+    assert by_read_noise.read_noise == 12
+    assert by_read_noise.gain == pytest.approx(4, rel=0.15)
+    both = found(noisy, offset=90.0, read_noise=1.0).model
+    assert (both.offset, both.read_noise) == (90, 1)
+
+
+def test_a_constant_image_has_an_estimate_that_divides():
+    told = found(np.full((64, 64), 7.0))
+    assert isinstance(told.model, Gaussian)
+    assert np.isfinite(told.model.sigma)
+    assert told.model.sigma > 0
+    assert told.correlation == 0
+
+
+def test_an_image_mostly_empty_is_measured_where_it_is_not():
+    noisy = np.zeros((128, 128))
+    noisy[:48, :48] = 300 + np.random.default_rng(0).normal(0, 10, (48, 48))
+    assert 5 < found(noisy, model="gaussian").model.sigma < 15
+
+
+def test_unmeasured_voxels_do_not_count():
+    rng = np.random.default_rng(0)
+    clean = ramp() + rng.normal(0, 20, (128, 128))
+    measured = np.ones(clean.shape, bool)
+    measured[:, 100:] = False
+    measured[5, 7] = False
+    results = []
+    for fill in (np.nan, 0.0, -1e4, np.inf):
+        spoiled = np.where(measured, clean, fill)
+        results.append(found(spoiled, measured))
+    assert all(r == results[0] for r in results)
+    assert results[0].model.sigma == pytest.approx(20, rel=0.05)
+
+
+def test_nothing_measured_is_an_error():
+    with pytest.raises(ImageError, match="no finite, measured voxel"):
+        found(np.full((32, 32), np.nan), np.zeros((32, 32), bool))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_white_noise_is_not_called_correlated(seed):
+    noisy = ramp() + np.random.default_rng(seed).normal(0, 10, (128, 128))
+    assert abs(found(noisy).correlation) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_blurred_noise_is_called_correlated(seed):
+    noise = gaussian_filter(np.random.default_rng(seed).normal(0, 30, (128, 128)), 1)
+    assert found(ramp() + noise).correlation > 0.3
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4"])
+def test_the_stored_type_does_not_matter(dtype):
+    noisy = np.rint(ramp() / 4 + np.random.default_rng(0).normal(0, 6, (128, 128)))
+    told, stored = found(noisy), found(np.clip(noisy, 0, 255).astype(dtype))
+    assert stored.model.sigma == pytest.approx(told.model.sigma, rel=1e-3)
+
+
+def test_the_sentence_names_the_model_and_its_numbers():
+    assert found(np.eye(32), sigma=2.5).sentence == "Gaussian noise of standard deviation 2.5, as given."
+    sentence = found(np.eye(32), gain=2, offset=3, read_noise=4).sentence
+    for part in ("Poisson-Gaussian", "2 grey levels per photon", "offset 3", "read noise 4"):
+        assert part in sentence
