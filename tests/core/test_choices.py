@@ -1,0 +1,119 @@
+"""What the recipe leaves open is decided by the image, with reasons."""
+
+import numpy as np
+import pytest
+
+from dip_sci.choices import PRESETS, decide
+from dip_sci.errors import RecipeError
+from dip_sci.image import Image
+from dip_sci.recipe import Recipe
+
+
+def image(shape, axes="YX", spacing=None):
+    return Image(np.zeros(shape, np.float32), axes, spacing or (None,) * len(axes))
+
+
+def decided(recipe=None, of=None, *, fast=False):
+    return decide(Recipe.parse(recipe or {}), of or image((64, 64)), fast_bfloat16=fast)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "spacing", "ndim"),
+    [
+        ((64, 64), "YX", None, "2d"),
+        ((20, 64, 64), "TYX", None, "2d"),
+        ((1, 64, 64), "ZYX", None, "2d"),
+        ((7, 64, 64), "ZYX", None, "2d"),
+        ((8, 64, 64), "ZYX", None, "3d"),
+        ((64, 64, 8), "YXZ", None, "3d"),
+        ((16, 64, 64), "ZYX", (3.0, 1.0, 1.0), "3d"),
+        ((16, 64, 64), "ZYX", (3.1, 1.0, 1.0), "2d"),
+        ((16, 64, 64), "ZYX", (0.2, 1.0, 1.0), "3d"),
+        ((64, 64, 16), "YXZ", (1.0, 1.0, 7.5), "2d"),
+        ((3, 9, 64, 64), "TZYX", None, "3d"),
+    ],
+)
+def test_dimensions_follow_depth_and_spacing(shape, axes, spacing, ndim):
+    choice = decided(of=image(shape, axes, spacing))
+    assert choice.recipe.generator.ndim == ndim
+    if "Z" in axes and shape[axes.index("Z")] > 1:
+        assert choice.reasons["generator.ndim"].startswith(ndim)
+
+
+def test_wanted_dimensions_win():
+    thick = image((16, 64, 64), "ZYX", (9.0, 1.0, 1.0))
+    assert decided({"generator": {"ndim": "3d"}}, thick).recipe.generator.ndim == "3d"
+    assert decided({"generator": {"ndim": "2d"}}, image((64, 64, 64), "ZYX")).recipe.generator.ndim == "2d"
+    with pytest.raises(RecipeError, match=r"no depth: axes YX, \(64, 64\)"):
+        decided({"generator": {"ndim": "3d"}})
+
+
+@pytest.mark.parametrize("kind", ["full", "recorrupted"])
+@pytest.mark.parametrize("preset", ["fast", "balanced", "best"])
+@pytest.mark.parametrize("shape", [(64, 64), (16, 64, 64)])
+def test_nothing_is_left_open(kind, preset, shape):
+    of = image(shape, "ZYX"[-len(shape) :])
+    recipe = decided({"preset": preset, "supervision": {"kind": kind}}, of).recipe
+    for group in (recipe.generator, recipe.supervision, recipe.fit, recipe.stop):
+        left = [k for k, v in group.model_dump().items() if v in (None, "auto")]
+        assert set(left) <= {"up_channels", "downsample", "norm", "max_seconds"}
+
+
+@pytest.mark.parametrize("ndim", PRESETS)
+def test_presets_rise(ndim):
+    fast, balanced, best = (PRESETS[ndim][k] for k in ("fast", "balanced", "best"))
+    assert all(a < b < c for a, b, c in zip(fast, balanced, best, strict=True))
+
+
+def test_what_is_given_stays():
+    given = {
+        "generator": {"kind": "hourglass", "channels": (4, 4), "skip_channels": (0,), "dropout": 0.0},
+        "supervision": {"kind": "recorrupted", "recorrupt": "split", "passes": 1, "patch": 16},
+        "fit": {"steps": 0, "rate": 1.0, "schedule": "constant", "averaging": 0.0, "precision": "float32"},
+        "stop": {"rule": "held_out", "patience": 1, "min_start": 0},
+    }
+    choice = decided(given, fast=True)
+    for group, values in given.items():
+        for key, value in values.items():
+            assert getattr(getattr(choice.recipe, group), key) == value
+    assert choice.reasons == {}
+
+
+def test_full_and_recorrupted_have_their_own_defaults():
+    full = decided({"supervision": {"kind": "full"}}).recipe
+    light = decided({"supervision": {"kind": "recorrupted"}}).recipe
+    assert (full.generator.kind, light.generator.kind) == ("hourglass", "unet")
+    assert (full.fit.schedule, light.fit.schedule) == ("constant", "one_cycle")
+    assert (full.stop.rule, light.stop.rule) == ("moving_variance", "fixed")
+    assert full.generator.dropout == 0 < light.generator.dropout
+    assert full.fit.steps > light.fit.steps
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_precision_follows_the_device(fast):
+    choice = decided(fast=fast)
+    assert choice.recipe.fit.precision == ("bfloat16" if fast else "float32")
+    assert choice.reasons["fit.precision"].startswith(choice.recipe.fit.precision)
+
+
+def test_larger_images_get_more_steps_within_limits():
+    steps = [decided(of=image((n, n))).recipe.fit.steps for n in (64, 256, 384, 512, 2048)]
+    assert steps[0] == steps[1] < steps[2] < steps[3] == steps[4] == 2 * steps[0]
+
+
+@pytest.mark.parametrize("rule", ["windowed_variance", "moving_variance"])
+def test_a_variance_rule_needs_full_supervision(rule):
+    with pytest.raises(RecipeError, match=rf"stop\.rule is {rule}"):
+        decided({"stop": {"rule": rule}})
+    full = decided({"stop": {"rule": rule}, "supervision": {"kind": "full"}})
+    assert full.recipe.stop.rule == rule
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{}, {"supervision": {"kind": "full"}, "generator": {"kind": "unet"}}, {"generator": {"kind": "hourglass"}}],
+)
+def test_a_sigmoid_needs_the_hourglass_under_full_supervision(recipe):
+    recipe = {**recipe, "generator": {**recipe.get("generator", {}), "output": "sigmoid"}}
+    with pytest.raises(RecipeError, match=r"generator\.output is sigmoid"):
+        decided(recipe)
