@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
     from dip_sci.restore import Progress, Restoration
+
+# Threads that spin while they wait slow a fit down several times wherever something else uses the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_STOPPED, EXIT_ABORTED = 0, 1, 2, 3, 130
 
@@ -172,7 +176,12 @@ DEMO = ("bpae_flim_noisy.tif", "bpae_flim_mean_of_5.tif")
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every foreseen failure ends in one sentence and an exit code."""
     try:
-        code = app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code = app(
+            sys.argv[1:] if arguments is None else arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
     except CycloptsError as error:
         code = _fail(_usage(error), EXIT_USAGE)
     except RecipeError as error:
@@ -195,7 +204,7 @@ def _usage(error: CycloptsError) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ValidationError):
-            return "; ".join(f"--{explain(dict(e))}" for e in cause.errors(include_url=False)) + "."
+            return f"{explain(cause)}."
         cause = cause.__cause__
     return str(error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -133,6 +133,14 @@ class Average(Protocol):
         """Yield ``(K, N, C, *spatial)``, better and better, from the current or the best average."""
         ...
 
+    def state(self) -> tuple[Any, ...]:
+        """Return what `load` needs to come back to this state; not a copy."""
+        ...
+
+    def load(self, state: tuple[Any, ...]) -> None:
+        """Come back to a state."""
+        ...
+
 
 class OutputAverage:
     """Exponential average of the outputs (full supervision)."""
@@ -157,7 +165,15 @@ class OutputAverage:
         """See `Average`."""
         value = self.best if best and self.best is not None else self.mean
         assert value is not None
-        yield value
+        yield value.clone()
+
+    def state(self) -> tuple[Any, ...]:
+        """See `Average`."""
+        return self.count, self.mean, self.best
+
+    def load(self, state: tuple[Any, ...]) -> None:
+        """See `Average`."""
+        self.count, self.mean, self.best = state
 
 
 class WeightAverage:
@@ -186,21 +202,32 @@ class WeightAverage:
         """See `Average`."""
         yield from self.passes(self.best if best and self.best is not None else self.mean)
 
+    def state(self) -> tuple[Any, ...]:
+        """See `Average`."""
+        return self.count, self.mean, self.best
+
+    def load(self, state: tuple[Any, ...]) -> None:
+        """See `Average`."""
+        self.count, self.mean, self.best = state
+
 
 @dataclass
 class _Health:
-    """Compares each step's data term with that of the first guess alone, and remembers a good state."""
+    """Compares the data terms with those of the first guess alone."""
 
-    ratio: float = 1.0
+    ours: float = 1.0
+    base: float = 1.0
     lowest: float = math.inf
-    state: dict[str, Any] = field(default_factory=dict)
 
     def diverged(self, data_term: float, of_base: float) -> bool:
         if not math.isfinite(data_term):
             return True
-        self.ratio += 0.1 * (data_term / max(of_base, 1e-12) - self.ratio)
-        self.lowest = min(self.lowest, self.ratio)
-        return self.ratio > 2 * max(self.lowest, 1.0)
+        # The ratio of averages, not the average of ratios: a patch of empty background has almost no base term.
+        self.ours += 0.1 * (data_term - self.ours)
+        self.base += 0.1 * (of_base - self.base)
+        ratio = self.ours / max(self.base, 1e-12)
+        self.lowest = min(self.lowest, ratio)
+        return ratio > 2 * max(self.lowest, 1.0)
 
 
 def iter_fit(
@@ -241,11 +268,11 @@ def iter_fit(
     step = 0
     while step < settings.steps:
         step += 1
-        diverged, data_term, output = run.step(step)
+        diverged, data_term = run.step(step)
         if diverged:
             step = run.restart(step)
             continue
-        verdict = run.judge(step, output)
+        verdict = run.judge(step)
         yield run.progress(step, data_term, verdict.value)
         if verdict.stop is not None:
             reason = verdict.stop
@@ -256,7 +283,7 @@ def iter_fit(
         if reason is not StopReason.STEPS:
             break
     estimate = run.estimate(cancel)
-    return Fitted(estimate, reason, step, run.best_step, run.data_terms, run.stop_curve, run.restarts)
+    return Fitted(estimate, reason, step, run.best_step or step, run.data_terms, run.stop_curve, run.restarts)
 
 
 class _Run:
@@ -280,6 +307,7 @@ class _Run:
             else WeightAverage(settings.averaging, self.ensemble, self._passes)
         )
         self.health = _Health()
+        self.good: dict[str, Any] = {}
         self.watched = self._watched()
         self.slow = 1.0
         self.restarts, self.best_step = 0, 0
@@ -288,7 +316,7 @@ class _Run:
         self.started = time.monotonic()
         self._remember(0)
 
-    def step(self, step: int) -> tuple[bool, float, Tensor]:
+    def step(self, step: int) -> tuple[bool, float]:
         settings = self.settings
         example = self.supervision.example(self._rng(step))
         for group in self.optimiser.param_groups:
@@ -303,7 +331,7 @@ class _Run:
         base = example.base.expand_as(output.detach())
         of_base = [float(self.problem.data_term(*one)) for one in _each(base, example, settings.seeds)]
         if self.health.diverged(data_term, sum(of_base) / settings.seeds):
-            return True, data_term, output.detach()
+            return True, data_term
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -311,10 +339,12 @@ class _Run:
         self.data_terms.append(data_term)
         if step % CHECK_EVERY == 0:
             self._remember(step)
-        return False, data_term, output.detach()
+        return False, data_term
 
-    def judge(self, step: int, output: Tensor) -> Verdict:
-        iterate = output.flatten()[self.watched] if self.watched is not None else None
+    def judge(self, step: int) -> Verdict:
+        # The average is watched, not the output: the optimiser's own jitter would drown the drift towards the noise.
+        watched = self.average.mean if isinstance(self.average, OutputAverage) else None
+        iterate = None if watched is None or self.watched is None else watched.flatten()[self.watched]
         verdict = self.rule.observe(step, View(iterate, self._risk))
         if verdict.value is not None:
             self.stop_curve.append((step, verdict.value))
@@ -332,12 +362,14 @@ class _Run:
             )
         self.restarts = 1
         self.slow = 0.5
-        good = copy.deepcopy(self.health.state)
+        good = copy.deepcopy(self.good)
         self.ensemble.load_state_dict(good["ensemble"])
         self.optimiser.load_state_dict(good["optimiser"])
-        self.health.ratio, self.health.lowest = good["ratio"], good["lowest"]
+        self.average.load(good["average"])
+        self.health, self.rule, self.best_step = good["health"], good["rule"], good["best_step"]
         back: int = good["step"]
         del self.data_terms[back:]
+        self.stop_curve = [point for point in self.stop_curve if point[0] <= back]
         return back
 
     def progress(self, step: int, data_term: float, stop_value: float | None) -> Progress:
@@ -366,10 +398,11 @@ class _Run:
         """Make the estimate from the best average; a cancelled run is content with its first pass."""
         passes = self.average.estimate(best=True)
         value = next(passes)
-        for better in passes:
-            value = better
-            if cancel is not None and cancel.is_set():
+        while cancel is None or not cancel.is_set():
+            better = next(passes, None)
+            if better is None:
                 break
+            value = better
         return value.float()
 
     @torch.no_grad()
@@ -424,13 +457,15 @@ class _Run:
 
     def _remember(self, step: int) -> None:
         # Deep copies: a state that shares its tensors with the live weights would restore nothing.
-        self.health.state = copy.deepcopy(
+        self.good = copy.deepcopy(
             {
                 "step": step,
                 "ensemble": self.ensemble.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
-                "ratio": self.health.ratio,
-                "lowest": self.health.lowest,
+                "average": self.average.state(),
+                "health": self.health,
+                "rule": self.rule,
+                "best_step": self.best_step,
             }
         )
 

@@ -109,7 +109,8 @@ class PoissonGaussian:
 
     def unstabilise(self, mean: Array) -> Array:
         """See `NoiseModel`: the closed form of the exact unbiased inverse (Mäkitalo & Foi 2013, eq. 10)."""
-        d = np.maximum(mean, 1e-3)
+        # Below the transform of zero photons the closed form turns round and goes to infinity.
+        d = np.maximum(mean, 2 * math.sqrt(3 / 8))
         root = math.sqrt(1.5)
         photons = d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8
         counts = np.maximum(photons - (self.read_noise / self.gain) ** 2, 0)

@@ -74,21 +74,22 @@ def estimate(values: NDArray[Any], measured: NDArray[np.bool_], options: NoiseOp
     given = _from_user(options)
     if given is not None:
         return NoiseEstimate(given, f"{_describe(given)}, as given.", correlation)
-    sigma = options.sigma or _sigma(values, measured)
     # A camera's offset or read noise given without a gain still says that photons are counted.
-    wanted = "poisson_gaussian" if options.offset is not None or options.read_noise is not None else options.model
-    if wanted != "gaussian" and options.sigma is None:
-        model = _mean_variance(blocks, options)
-        if model is not None:
-            return NoiseEstimate(model, f"{_describe(model)}, from the variance of flat blocks.", correlation)
-    found = Gaussian(sigma)
-    return NoiseEstimate(found, f"{_describe(found)}, from the finest details.", correlation)
+    counted = options.model == "poisson_gaussian" or options.offset is not None or options.read_noise is not None
+    model = None if options.model == "gaussian" else _mean_variance(blocks, options, counted=counted)
+    if model is not None:
+        return NoiseEstimate(model, f"{_describe(model)}, from the variance of flat blocks.", correlation)
+    found = Gaussian(_sigma(values, measured))
+    why = ", from the finest details"
+    if counted:
+        why += "; it was to be Poisson-Gaussian, but the variance does not rise with the grey level"
+    return NoiseEstimate(found, f"{_describe(found)}{why}.", correlation)
 
 
 def _from_user(options: NoiseOptions) -> NoiseModel | None:
-    if options.model != "poisson_gaussian" and options.sigma is not None:
+    if options.sigma is not None:
         return Gaussian(options.sigma)
-    if options.gain is not None and options.model != "gaussian":
+    if options.gain is not None:
         return PoissonGaussian(options.gain, options.offset or 0.0, options.read_noise or 0.0)
     return None
 
@@ -190,7 +191,7 @@ def _lag_one(blocks: _Blocks) -> float:
     return float(np.mean(both) / power) + 3 / BLOCK**2
 
 
-def _mean_variance(blocks: _Blocks, options: NoiseOptions) -> PoissonGaussian | None:
+def _mean_variance(blocks: _Blocks, options: NoiseOptions, *, counted: bool) -> PoissonGaussian | None:
     """Fit variance = gain * mean + constant; ``None`` where the variance does not rise with the mean."""
     if len(blocks.mean) < 64:
         return None
@@ -198,9 +199,8 @@ def _mean_variance(blocks: _Blocks, options: NoiseOptions) -> PoissonGaussian | 
     if len(means) < 4:
         return None
     gain, constant = _line(means, variances, weights)
-    low, high = means.min(), means.max()
+    low, high = float(means.min()), float(means.max())
     at_ends = gain * low + constant, gain * high + constant
-    counted = options.model == "poisson_gaussian" or options.gain or options.offset is not None
     if gain <= 0 or (not counted and at_ends[1] < 2 * max(at_ends[0], 1e-12 * at_ends[1])):
         return None
     if options.offset is not None:
@@ -210,7 +210,9 @@ def _mean_variance(blocks: _Blocks, options: NoiseOptions) -> PoissonGaussian | 
     # Offset and read noise enter the variance only as read_noise**2 - gain * offset: one of the two is free.
     if options.read_noise is not None:
         return PoissonGaussian(gain, (options.read_noise**2 - constant) / gain, options.read_noise)
-    return PoissonGaussian(gain, max(-constant / gain, 0.0), math.sqrt(max(constant, 0.0)))
+    # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels.
+    offset = max(-constant / gain, min(low, 0.0))
+    return PoissonGaussian(gain, offset, math.sqrt(max(constant + gain * offset, 0.0)))
 
 
 def _flattest(blocks: _Blocks) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

@@ -10,6 +10,7 @@ import torch
 from dip_sci import noise_estimate
 from dip_sci.errors import ImageError
 from dip_sci.layout import Layout, spacings
+from dip_sci.noise import Gaussian
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling, cast
@@ -25,6 +26,11 @@ MARGIN = 32
 
 COARSE = 3.0
 """Noise in grey levels below which a result in whole numbers loses noticeably: it may be 10 times cleaner."""
+
+NOTHING_MEASURED = noise_estimate.NoiseEstimate(Gaussian(1.0), "No voxel of this channel was measured.", 0.0)
+
+LARGEST = 1e30
+"""Magnitude beyond which float32 arithmetic would overflow."""
 
 SMALLEST = 8
 """Voxels that an image needs along Y and X."""
@@ -66,7 +72,11 @@ class Preparation:
         # Stabilised noise and a plain scale for every channel and sample: (G, S, M, *spatial).
         values, seen = self.layout.stack(self._whole[self._box]), self.layout.stack(measured[self._box])
         self.estimates = self._estimate(measured)
-        self.constant = all(self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2]))
+        varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
+        self.constant = not varies.any()
+        spread_out = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        self.inside = self.inside.copy()
+        self.inside[self._box] &= self.layout.unstack(np.broadcast_to(spread_out, values.shape), self._shape)
         stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
         stable[~seen] = 0
         self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
@@ -93,35 +103,47 @@ class Preparation:
         # A voxel of a colour image counts as measured when all of its samples are.
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
         weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
-        width = np.broadcast_to(1 / self.scaling.width, (*self._stack_shape[:3], *(1,) * len(self.layout.spatial)))
+        width = np.broadcast_to(
+            (1 / self.scaling.width).astype(np.float32), (*self._stack_shape[:3], *(1,) * len(self.layout.spatial))
+        )
         sigma = torch.from_numpy(self._to_batch(width).copy())
         whole = Problem(observation, measured, weights, sigma, operator).to(device)
         if self.recipe.supervision.kind == "recorrupted":
             return [whole]
         return [whole.only(n) for n in range(self.images)]
 
-    def values(self, stack: NDArray[np.float32]) -> NDArray[Any]:
+    def values(self, stack: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the image's axes.
 
         Fewer than all images may be given; the rest, and whatever is outside the region or was not
         measured, keeps its value.
+
+        Returns
+        -------
+        values, replaced
+            Arrays of the image's shape: floating-point values, and which of them are new.
         """
         g, s, m, *spatial = self._stack_shape
         done = np.zeros(g * m, bool)
         done[: len(stack)] = True
         full = np.zeros((g * m, s, *spatial), np.float32)
         full[: len(stack)] = stack
-        stable = self.scaling.inverse(self._from_batch(full))
+        stable = self.scaling.inverse(self._from_batch(full), self._whole.dtype)
         restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._stack_shape)
         fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), self._stack_shape)
+        replaced = np.zeros(self.image.shape, bool)
+        replaced[self._box] = self.inside[self._box] & self.layout.unstack(fitted, self._shape)
         out = self._whole.copy()
-        part = out[self._box]
-        replaced = self.inside[self._box] & self.layout.unstack(fitted, self._shape)
-        part[replaced] = self.layout.unstack(restored, self._shape)[replaced]
-        return out
+        out[replaced] = self.layout.unstack(restored, self._shape)[replaced[self._box]]
+        return out, replaced
 
-    def finish(self, values: NDArray[Any]) -> tuple[Image, int]:
-        """Cast values to the type that the recipe asks for; untouched voxels keep their stored value exactly.
+    def finish(self, values: NDArray[Any], replaced: NDArray[np.bool_]) -> tuple[Image, int]:
+        """Cast values to the type that the recipe asks for; what was not replaced keeps its stored value exactly.
+
+        Parameters
+        ----------
+        values, replaced
+            From `values`.
 
         Returns
         -------
@@ -129,17 +151,13 @@ class Preparation:
             The result, and how many voxels were clipped.
         """
         dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.image.dtype
-        if dtype.kind == "f":
-            array, clipped = values.astype(dtype), 0
-        else:
-            array, clipped = cast(np.where(self.inside, values, 0), dtype, self.image.value_range)
-        kept = ~self.inside
-        array[kept] = self.image.array[kept]
+        array = self.image.array.astype(dtype)
+        array[replaced], clipped = cast(values[replaced], dtype, self.image.value_range)
         return self.image.with_array(array), clipped
 
     def rounding(self) -> str | None:
         """Warn where whole numbers are too coarse for what the noise leaves."""
-        if self.image.dtype.kind == "f" or self.recipe.output.dtype == "float32":
+        if self.constant or self.image.dtype.kind == "f" or self.recipe.output.dtype == "float32":
             return None
         middle = np.median(self._whole[self.inside])
         sd = min(float(np.sqrt(e.model.variance(middle))) for e in self.estimates)
@@ -161,7 +179,10 @@ class Preparation:
         # The noise of a small region is that of the whole image, where there is far more to measure it on.
         keep = tuple(b if a == "S" else slice(None) for a, b in zip(self.image.axes, self._box, strict=True))
         values, seen = self.layout.stack(self._whole[keep]), self.layout.stack(measured[keep])
-        return [noise_estimate.estimate(values[i], seen[i], self.recipe.noise) for i in np.ndindex(*values.shape[:2])]
+        return [
+            noise_estimate.estimate(values[i], seen[i], self.recipe.noise) if seen[i].any() else NOTHING_MEASURED
+            for i in np.ndindex(*values.shape[:2])
+        ]
 
     @staticmethod
     def _is_constant(values: NDArray[Any], seen: NDArray[np.bool_]) -> bool:
@@ -193,7 +214,8 @@ def region_array(image: Image, region: NDArray[Any] | Image | None) -> NDArray[n
     """
     if region is None:
         return None
-    array: NDArray[np.bool_] = np.asarray(getattr(region, "array", region)) != 0
+    given = np.asarray(getattr(region, "array", region))
+    array: NDArray[np.bool_] = np.isfinite(given) & (given != 0)
     spatial = tuple(image.size_of(a) for a in image.spatial_axes)
     if array.shape == image.shape:
         inside = array
@@ -223,6 +245,14 @@ def _check(image: Image, measured: NDArray[np.bool_]) -> None:
         )
     if not measured.any():
         raise ImageError("The image holds no finite, measured voxel: there is nothing to restore.")
+    if image.dtype.kind == "f":
+        seen = image.array[measured].astype(np.float64)
+        largest, spread = float(np.abs(seen).max()), float(np.ptp(seen))
+        if largest > LARGEST or 0 < spread < 1 / LARGEST:
+            raise ImageError(
+                f"Values up to {largest:.3g} that span {spread:.3g} are beyond single precision: "
+                "give the image in another unit."
+            )
 
 
 def _as_float(array: NDArray[Any]) -> NDArray[Any]:

@@ -7,14 +7,22 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dip_sci.errors import RecipeError
+
+
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise ValueError("kernel sizes must be odd")
+    return size
+
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=0, le=4096)], ...], Field(min_length=1, max_length=12)]
-Kernels = Annotated[tuple[Annotated[int, Field(ge=1, le=15)], ...], Field(min_length=1, max_length=12)]
+Odd = Annotated[int, Field(ge=1, le=15), AfterValidator(_odd)]
+Kernels = Annotated[tuple[Odd, ...], Field(min_length=1, max_length=12)]
 
 
 class _Group(BaseModel):
@@ -34,6 +42,17 @@ class NoiseOptions(_Group):
     """Grey level of the camera without light (Poisson-Gaussian)."""
     read_noise: Annotated[float, Field(ge=0)] | None = None
     """Standard deviation of the camera's read noise, in grey levels (Poisson-Gaussian)."""
+
+    @model_validator(mode="after")
+    def _one_model(self) -> NoiseOptions:
+        camera = [name for name in ("gain", "offset", "read_noise") if getattr(self, name) is not None]
+        if camera and (self.model == "gaussian" or self.sigma is not None):
+            raise ValueError(
+                f"noise.{camera[0]} belongs to poisson_gaussian, noise.sigma to gaussian: give one of them"
+            )
+        if self.model == "poisson_gaussian" and self.sigma is not None:
+            raise ValueError("noise.sigma belongs to gaussian; poisson_gaussian takes gain, offset and read_noise")
+        return self
 
 
 class GeneratorOptions(_Group):
@@ -189,8 +208,7 @@ class Recipe(_Group):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            problems = "; ".join(explain(dict(e)) for e in error.errors(include_url=False))
-            raise RecipeError(f"{where}: {problems}.") from None
+            raise RecipeError(f"{where}: {explain(error)}.") from None
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
@@ -246,8 +264,16 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def explain(error: dict[str, Any]) -> str:
-    """Put one of pydantic's errors into words: which option, what is wrong, what was found."""
+def explain(error: ValidationError) -> str:
+    """Put pydantic's errors into words: which options, what is wrong, what was found."""
+    found = error.errors(include_url=False)
+    places = [e["loc"] for e in found]
+    # A wrong item also makes its tuple wrong: the item says it all.
+    inner = [e for e in found if not any(p != e["loc"] and p[: len(e["loc"])] == e["loc"] for p in places)]
+    return "; ".join(_explain(dict(e)) for e in inner)
+
+
+def _explain(error: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = [*options(), *Recipe.model_fields]
@@ -257,4 +283,5 @@ def explain(error: dict[str, Any]) -> str:
             k for k in known if difflib.get_close_matches(last, [k.rsplit(".", 1)[-1]], cutoff=0.6)
         ]
         return f"unknown option {place!r}" + (f", did you mean {near[0]!r}?" if near else "")
-    return f"{place}: {error['msg'][:1].lower()}{error['msg'][1:]}, found {error['input']!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{place}: {message[:1].lower()}{message[1:]}, found {error['input']!r}"

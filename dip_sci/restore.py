@@ -238,7 +238,7 @@ def iter_restore(
                 break
     nothing = np.empty((1, 0, *prepared.image_shape), np.float32)
     stacks = torch.cat([f.estimate for f in fits], dim=1).cpu().numpy() if fits else nothing
-    result, clipped = prepared.finish(prepared.values(stacks.mean(axis=0)))
+    result, clipped = prepared.finish(*prepared.values(stacks.mean(axis=0)))
     last = fits[-1] if fits else None
     report = Report(
         recipe=choice.recipe,
@@ -342,13 +342,15 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
     )
 
 
-def _progress(progress: FitProgress, prepared: Preparation, done: tuple[Fitted, ...], parts: int, started: float) -> Progress:
+def _progress(
+    progress: FitProgress, prepared: Preparation, done: tuple[Fitted, ...], parts: int, started: float
+) -> Progress:
     before = len(done) * progress.steps
     left = progress.eta + (parts - len(done) - 1) * (progress.eta + progress.seconds)
 
     def preview() -> NDArray[Any]:
         estimates = [*(f.estimate for f in done), progress.preview()]
-        return prepared.values(torch.cat(estimates, dim=1).mean(dim=0).cpu().numpy())
+        return prepared.values(torch.cat(estimates, dim=1).mean(dim=0).cpu().numpy())[0]
 
     return Progress(
         step=before + progress.step,
@@ -366,8 +368,11 @@ def _progress(progress: FitProgress, prepared: Preparation, done: tuple[Fitted, 
 def _spread(prepared: Preparation, stacks: NDArray[np.float32]) -> Image | None:
     if len(stacks) < 2:
         return None
-    each = np.stack([prepared.values(stack) for stack in stacks])
-    return prepared.image.with_array(each.std(axis=0, ddof=1).astype(np.float32))
+    spread = np.zeros(prepared.image.shape, np.float32)
+    _, replaced = prepared.values(stacks[0])
+    each = np.stack([prepared.values(stack)[0][replaced] for stack in stacks])
+    spread[replaced] = each.std(axis=0, ddof=1)
+    return prepared.image.with_array(spread)
 
 
 def _notes(prepared: Preparation, fits: list[Fitted], parts: int, clipped: int) -> list[str]:

@@ -21,8 +21,8 @@ class Scaling:
         Arrays that broadcast against ``(N, C, *spatial)``.
     """
 
-    centre: NDArray[np.float32]
-    width: NDArray[np.float32]
+    centre: NDArray[np.float64]
+    width: NDArray[np.float64]
 
     @classmethod
     def fit(cls, values: NDArray[Any], measured: NDArray[np.bool_], *, unit_range: bool = False) -> Scaling:
@@ -39,7 +39,7 @@ class Scaling:
             zero mean and unit standard deviation.
         """
         shape = (*values.shape[:2], *(1,) * (values.ndim - 2))
-        centre, width = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+        centre, width = np.zeros(shape), np.ones(shape)
         for index in np.ndindex(*values.shape[:2]):
             seen = values[index][measured[index]].astype(np.float64)
             if seen.size == 0:
@@ -50,11 +50,14 @@ class Scaling:
 
     def forward(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Intensities to network range."""
-        return ((values - self.centre) / self.width).astype(np.float32)
+        kind = np.result_type(values.dtype, np.float32)
+        scaled: NDArray[Any] = (values - self.centre.astype(kind)) / self.width.astype(kind)
+        return scaled.astype(np.float32)
 
-    def inverse(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Network range to intensities."""
-        return (values * self.width + self.centre).astype(np.float32)
+    def inverse(self, values: NDArray[Any], dtype: DTypeLike = np.float64) -> NDArray[Any]:
+        """Network range to intensities, computed in a floating-point type."""
+        intensities: NDArray[Any] = values.astype(dtype) * self.width.astype(dtype) + self.centre.astype(dtype)
+        return intensities
 
 
 def cast(
@@ -78,11 +81,14 @@ def cast(
     """
     kind = np.dtype(dtype)
     if kind.kind not in "iu":
-        return values.astype(kind), 0
+        largest = np.finfo(kind).max
+        over = np.isfinite(values) & (np.abs(values) > largest)
+        return np.where(over, np.copysign(largest, values), values).astype(kind), int(np.count_nonzero(over))
     info = np.iinfo(kind)
-    low, high = value_range if value_range else (info.min, info.max)
+    # float64 cannot hold the largest int64: one step above what it can hold, the cast would wrap.
+    low, high = float(info.min), float(info.max) if kind.itemsize < 8 else np.nextafter(float(info.max), 0)
+    if value_range is not None:
+        low, high = max(low, value_range[0]), min(high, value_range[1])
     rounded = np.rint(values.astype(np.float64))
     clipped = int(np.count_nonzero((rounded < low) | (rounded > high)))
-    # float64 cannot hold the largest int64: clipping there would wrap on the cast.
-    limited = np.clip(rounded, max(low, info.min), min(high, np.nextafter(float(info.max) + 1, 0)))
-    return limited.astype(kind), clipped
+    return np.clip(rounded, low, high).astype(kind), clipped

@@ -32,7 +32,7 @@ class View(NamedTuple):
     Attributes
     ----------
     iterate
-        Latest output at up to 65,536 fixed random voxels, flattened; ``None`` under recorrupted
+        Averaged output at up to 65,536 fixed random voxels, flattened; ``None`` under recorrupted
         supervision, whose outputs are of a different degradation at each step.
     risk
         Computes the mean square error of prediction at data the fit has not seen.
@@ -125,6 +125,7 @@ class MovingVariance:
         self.judge = _Patience(patience, min_start, StopReason.VARIANCE).judge
         self._mean: Tensor | None = None
         self._variance = 0.0
+        self._gathered = 0.0
 
     def observe(self, step: int, view: View) -> Verdict:
         """See `StopRule`."""
@@ -135,7 +136,9 @@ class MovingVariance:
         away = view.iterate - self._mean
         self._mean += self.alpha * away
         self._variance = (1 - self.alpha) * (self._variance + self.alpha * float(away.square().mean()))
-        return self.judge(step, self._variance)
+        # An average that starts at zero is too small at first, by the weight it has not gathered yet.
+        self._gathered += self.alpha * (1 - self._gathered)
+        return self.judge(step, self._variance / self._gathered)
 
 
 class HeldOut:

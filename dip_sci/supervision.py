@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     """Maps ``(K, B, inside, *spatial)`` to ``(K, B, C, *spatial)``: K networks side by side."""
 
 
+PROBES = 4
+"""Patches on which the risk of a recorrupted fit is watched."""
+
+
 class Example(NamedTuple):
     """One step's lesson, for K networks.
 
@@ -154,10 +158,15 @@ class _Recorrupted:
         self.patches = _Patches(problem, patch, batch)
         self.shape = self.patches.shape
         self.weights = (problem if held_out is None else problem.without(held_out)).weights
+        # The risk is watched on a few patches, always the same: a pass over a whole volume would take minutes.
+        fixed = torch.Generator(problem.observation.device).manual_seed(0)
+        self.probe = [place for _ in range(PROBES) for place in self.patches.draw(fixed)]
 
     def _draw(self, rng: torch.Generator, *stacks: Tensor) -> list[Tensor]:
         """Cut the same random patches out of several stacks: each ``(K, B, C, *shape)``."""
-        places = self.patches.draw(rng)
+        return self._cut(self.patches.draw(rng), *stacks)
+
+    def _cut(self, places: list[tuple[slice, ...]], *stacks: Tensor) -> list[Tensor]:
         cut = [torch.cat([stack[place] for place in places]) for stack in stacks]
         return [c.expand(self.seeds, *c.shape) for c in cut]
 
@@ -244,9 +253,9 @@ class Hide(_Recorrupted):
     def risk(self, network: Network) -> float:
         """See `Supervision`: the held-out voxels are hidden, and predicted from the others."""
         assert self.held_out is not None
-        y = self.problem.observation
-        restored = self._apply(network, y, self.problem.measured * (1 - self.held_out))
-        return float(self.problem.data_term(restored.mean(0), y, self.held_out))
+        y, measured, held_out = self._cut(self.probe, self.problem.observation, self.problem.measured, self.held_out)
+        seen, base = self._see(y, measured * (1 - held_out))
+        return float(self.problem.data_term(base + network(seen), y, held_out))
 
 
 class Split(_Recorrupted):
@@ -293,8 +302,10 @@ class Split(_Recorrupted):
 
     def risk(self, network: Network) -> float:
         """See `Supervision`: against the aim that belongs to one fixed draw."""
-        y = self.problem.observation
-        e = self._noise(y, self.problem.sigma, torch.Generator(y.device).manual_seed(0))
-        restored = self._apply(network, y + self.strength * e, self.problem.measured).mean(0)
-        aim = y - e / self.strength
-        return float(self.problem.data_term(restored, aim, self.weights))
+        sigma = self.problem.sigma.expand_as(self.problem.observation)
+        y, measured, weights, sd = self._cut(
+            self.probe, self.problem.observation, self.problem.measured, self.weights, sigma
+        )
+        e = self._noise(y, sd, torch.Generator(y.device).manual_seed(0))
+        seen, base = self._see(y + self.strength * e, measured)
+        return float(self.problem.data_term(base + network(seen), y - e / self.strength, weights))

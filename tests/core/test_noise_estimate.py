@@ -71,7 +71,7 @@ def test_planes_are_measured_together():
     ("options", "expected"),
     [
         ({"sigma": 3.0}, Gaussian(3.0)),
-        ({"sigma": 3.0, "model": "gaussian", "gain": 2.0}, Gaussian(3.0)),
+        ({"sigma": 3.0, "model": "gaussian"}, Gaussian(3.0)),
         ({"gain": 2.0}, PoissonGaussian(2.0, 0.0, 0.0)),
         ({"gain": 2.0, "offset": 10.0, "read_noise": 4.0}, PoissonGaussian(2.0, 10.0, 4.0)),
         ({"model": "poisson_gaussian", "gain": 0.5, "offset": -3.0}, PoissonGaussian(0.5, -3.0, 0.0)),
