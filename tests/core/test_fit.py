@@ -1,5 +1,6 @@
 """The loop: the same seed, the same result; it notices when it goes wrong, and stops when told."""
 
+import itertools
 import random
 import threading
 from dataclasses import replace
@@ -118,6 +119,15 @@ def test_a_preview_is_the_current_estimate_and_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_preview_stays_as_it_was_made(kind):
+    run = start(kind)
+    first = next(run).preview()
+    kept = first.clone()
+    finish(run)
+    assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_networks_side_by_side_do_not_touch_each_other(kind):
     p = problem(*SHAPE)
     teacher = Full(p, InputOptions(channels=4, jitter=0), 3, None, rng()) if kind == "full" else teach(kind, p, 3)
@@ -153,6 +163,25 @@ def test_a_cancelled_fit_returns_what_it_has(kind, after):
     assert torch.isfinite(done.estimate).all()
     if kind == "full":
         assert torch.equal(done.estimate, finish(start(kind, steps=after)).estimate)
+
+
+def test_a_cancelled_fit_is_content_with_one_pass():
+    p, cancel, made = problem(*SHAPE), threading.Event(), []
+    teacher = teach("hide", p)
+    passes = teacher.passes
+
+    def counted(network, g):
+        for estimate in passes(network, g):
+            made.append(estimate)
+            yield estimate
+
+    teacher.passes = counted
+    finish(start(p=p, teacher=teacher))
+    assert len(made) == 2
+    made.clear()
+    cancel.set()
+    finish(start(p=p, teacher=teacher, cancel=cancel))
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -271,6 +300,34 @@ def test_a_fit_that_breaks_goes_back_to_its_start():
     broken = finish(start(p=p, teacher=Poisoned(p, {1}, float("nan"))))
     calm = finish(start(p=p, teacher=Poisoned(p, {}, 0.0), rate=0.0025))
     assert torch.allclose(broken.estimate, calm.estimate, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_that_breaks_averages_nothing_of_what_broke(monkeypatch, value, kind):
+    step, calls = torch.optim.Adam.step, []
+
+    def spoiling(self, *args, **kwargs):
+        out = step(self, *args, **kwargs)
+        calls.append(1)
+        if len(calls) == 4:
+            with torch.no_grad():
+                for p in itertools.chain.from_iterable(group["params"] for group in self.param_groups):
+                    p.fill_(value)
+        return out
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spoiling)
+    broken = finish(start(kind, steps=40, averaging=0.98))
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    calm = finish(start(kind, rate=0.0025, steps=40, averaging=0.98))
+    assert broken.restarts == 1
+    assert torch.allclose(broken.estimate, calm.estimate, atol=1e-4)
+
+
+def test_a_fit_that_breaks_tells_each_step_of_its_curve_once():
+    p = problem(*SHAPE)
+    done = finish(start(p=p, teacher=Poisoned(p, {4}, float("nan")), rule=At(3, 99)))
+    assert [step for step, _ in done.stop_curve] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_fit_that_breaks_twice_says_what_to_do():

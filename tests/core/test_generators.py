@@ -263,6 +263,18 @@ def test_normalisation_looks_at_the_current_image_only(norm, name, kind, shape):
     assert not any("Norm" in type(m).__name__ for m in network(shape, kind=kind, norm="none").modules())
 
 
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize("kind", ["hourglass", "unet"])
+@pytest.mark.parametrize("downsample", ["stride", "average", "max"])
+@pytest.mark.parametrize("shape", [(8, 8), (9, 9), (2, 9, 9)], ids=str)
+def test_every_normalisation_can_learn_from_the_smallest_image(norm, kind, downsample, shape):
+    for upsample in ("nearest", "linear"):
+        net = network(shape, kind=kind, norm=norm, downsample=downsample, upsample=(upsample,), channels=(4,) * 5)
+        (net.train()(torch.rand(1, 3, *shape)) - 1).square().mean().backward()
+        assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+        assert any(p.grad.abs().sum() > 0 for p in net.parameters())
+
+
 def test_auto_normalisation_is_batch_for_the_hourglass_and_none_for_the_unet():
     names = {kind: str(network((16, 16), kind=kind)) for kind in ("hourglass", "unet")}
     assert "BatchNorm2d" in names["hourglass"]

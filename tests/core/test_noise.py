@@ -64,3 +64,10 @@ def test_gaussian_noise_is_stabilised_and_brought_back_exactly():
     values = np.array([-8.0, 0.0, 2.0, 1e6])
     np.testing.assert_array_equal(model.unstabilise(model.stabilise(values)), values)
     assert model.stabilise(many(model, 50)).std() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("model", COUNTS, ids=repr)
+def test_darker_never_comes_back_brighter(model):
+    back = model.unstabilise(np.linspace(-5, 30, 500))
+    assert (np.diff(back) >= 0).all()
+    assert back[0] == model.offset

@@ -48,7 +48,14 @@ def test_gaussian_noise_on_a_real_scan(sample_data, seed):
 
 
 @pytest.mark.parametrize(
-    "truth", [PoissonGaussian(2.0, 0.0, 0.0), PoissonGaussian(5.0, 100.0, 10.0), PoissonGaussian(0.5, 20, 2)], ids=repr
+    "truth",
+    [
+        PoissonGaussian(2.0, 0.0, 0.0),
+        PoissonGaussian(5.0, 100.0, 10.0),
+        PoissonGaussian(0.5, 20, 2),
+        PoissonGaussian(0.5, -20, 2),
+    ],
+    ids=repr,
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_photon_noise_gives_its_variance_curve(truth, seed):
@@ -153,3 +160,13 @@ def test_the_sentence_names_the_model_and_its_numbers():
     sentence = found(np.eye(32), gain=2, offset=3, read_noise=4).sentence
     for part in ("Poisson-Gaussian", "2 grey levels per photon", "offset 3", "read noise 4"):
         assert part in sentence
+
+
+@pytest.mark.parametrize("options", [{"model": "poisson_gaussian"}, {"offset": 20.0}, {"read_noise": 1.0}], ids=str)
+def test_photon_noise_asked_for_but_not_found_is_told(options):
+    # The brighter, the weaker.
+    noisy = ramp() + (600 - ramp()) / 20 * np.random.default_rng(0).normal(size=(128, 128))
+    told = found(noisy, **options)
+    assert isinstance(told.model, Gaussian)
+    assert "was to be Poisson-Gaussian" in told.sentence
+    assert "Poisson" not in found(noisy).sentence

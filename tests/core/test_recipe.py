@@ -71,9 +71,18 @@ WRONG = [
     ({"noise": {"offset": float("inf")}}, "noise.offset"),
     ({"noise": {"read_noise": -0.1}}, "noise.read_noise"),
     ({"noise": 3}, "noise"),
+    ({"noise": {"model": "gaussian", "gain": 2}}, "noise.gain"),
+    ({"noise": {"model": "gaussian", "offset": 5}}, "noise.offset"),
+    ({"noise": {"model": "gaussian", "read_noise": 0}}, "noise.read_noise"),
+    ({"noise": {"model": "poisson_gaussian", "sigma": 5}}, "noise.sigma"),
+    ({"noise": {"sigma": 5, "gain": 2}}, "noise.gain"),
+    ({"noise": {"sigma": 5, "offset": 0}}, "noise.offset"),
+    ({"noise": {"sigma": 5, "read_noise": 1}}, "noise.read_noise"),
     ({"generator": {"channels": []}}, "generator.channels"),
     ({"generator": {"channels": [8, -8]}}, "generator.channels"),
     ({"generator": {"kernel_down": [0]}}, "generator.kernel_down"),
+    ({"generator": {"kernel_down": [4]}}, "generator.kernel_down"),
+    ({"generator": {"kernel_up": [3, 2]}}, "generator.kernel_up"),
     ({"generator": {"upsample": ["cubic"]}}, "generator.upsample"),
     ({"generator": {"dropout": 1.0}}, "generator.dropout"),
     ({"input": {"channels": 0}}, "input.channels"),
@@ -177,8 +186,36 @@ def test_an_option_like_no_other_is_unknown_without_a_guess():
 
 
 def test_all_mistakes_are_told_at_once():
-    with pytest.raises(RecipeError, match=r"(?s)fit\.steps.*stop\.alpha"):
-        Recipe.parse({"fit": {"steps": -1}, "stop": {"alpha": 2}})
+    data = {
+        "sead": 1,
+        "noise": {"sigma": 3, "gain": 2},
+        "generator": {"kernel_down": [3, 4], "kernel_up": [2], "dropout": 1},
+        "fit": {"steps": -1},
+        "stop": {"alpha": 2},
+    }
+    with pytest.raises(RecipeError) as error:
+        Recipe.parse(data)
+    for place in (
+        "'sead'",
+        "noise.gain",
+        "generator.kernel_down",
+        "generator.kernel_up",
+        "generator.dropout",
+        "fit.steps",
+        "stop.alpha",
+    ):
+        assert place in str(error.value)
+
+
+def test_a_mistake_is_told_once():
+    with pytest.raises(RecipeError) as error:
+        Recipe.parse({"generator": {"kernel_down": [3, 4]}})
+    assert str(error.value).count("kernel_down") == 1
+
+
+def test_merging_two_noise_models_is_refused():
+    with pytest.raises(RecipeError, match=r"noise\.gain belongs to poisson_gaussian, noise\.sigma to gaussian"):
+        Recipe.parse({"noise": {"sigma": 2}}).merged({"noise": {"gain": 2}})
 
 
 @pytest.mark.parametrize("data", [[1], "fast", 3])

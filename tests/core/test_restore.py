@@ -107,6 +107,48 @@ def test_the_stored_type_is_kept(kind, way):
     assert abs(out.astype(float).mean() - values.mean()) < 10
 
 
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+@WAYS
+def test_64_bit_integers_beyond_float64_are_kept_where_nothing_is_restored(kind, way):
+    array = noisy(24, 24, 4, axes="YXS", dtype=kind).array
+    array[..., 3] = 2**60 + 1
+    array[:8] = 2**62 + 3
+    region = np.zeros((24, 24), bool)
+    region[16:] = True
+    out = denoise(Image(array, "YXS"), tiny(**way), region=region).image.array
+    np.testing.assert_array_equal(out[~region], array[~region])
+    np.testing.assert_array_equal(out[..., 3], array[..., 3])
+    flat = np.full((16, 16), 2**62 + 1, kind)
+    flat[0] += 2
+    np.testing.assert_array_equal(denoise(Image(flat, "YX"), tiny(fit={"steps": 0})).image.array, flat)
+
+
+@WAYS
+def test_a_large_offset_changes_nothing_else(way):
+    base = noisy(32, 32, dtype=np.float64).array
+    near, far = (denoise(Image(base + o, "YX"), tiny(**way, noise={"sigma": 8})).image.array for o in (0, 1e9))
+    np.testing.assert_allclose(far - 1e9, near, atol=0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_the_unit_of_the_values_does_not_matter(scale):
+    base = noisy(32, 32, dtype=np.float64).array
+    one, other = (denoise(Image(base * s, "YX"), tiny()).image.array / s for s in (1, scale))
+    np.testing.assert_allclose(other, one, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["unet", "hourglass"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("shape", "axes"), [((33, 37), "YX"), ((9, 17, 18), "ZYX")])
+@WAYS
+def test_every_network_serves_every_supervision(way, shape, axes, precision, kind):
+    image = noisy(*shape, axes=axes)
+    generator = {"kind": kind, "ndim": f"{len(shape)}d"}
+    result = denoise(image, tiny(**way, generator=generator, fit={"seeds": 2, "precision": precision}))
+    assert np.isfinite(result.image.array).all()
+    assert np.isfinite(result.spread.array).all()
+
+
 @pytest.mark.parametrize("kind", ["u1", "i4", "f8"])
 def test_float32_can_be_asked_for(kind):
     image = noisy(24, 24, dtype=kind)
@@ -179,6 +221,15 @@ def test_a_region_may_differ_from_frame_to_frame():
     np.testing.assert_array_equal(out != image.array, region)
 
 
+def test_what_is_not_a_number_is_outside_the_region():
+    image = noisy(24, 24)
+    region = np.full((24, 24), np.nan)
+    region[4:12, 4:12] = 1
+    out = denoise(image, tiny(), region=region).image.array
+    np.testing.assert_array_equal(out[region != 1], image.array[region != 1])
+    assert np.mean(out[region == 1] != image.array[region == 1]) > 0.95
+
+
 @WAYS
 @pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf])
 def test_voxels_that_are_not_finite_stay_and_do_not_leak(way, fill):
@@ -234,6 +285,29 @@ def test_an_image_constant_where_it_was_measured_is_constant():
 
 
 @WAYS
+@pytest.mark.parametrize("axes", ["CYX", "SYX"])
+def test_a_constant_channel_is_kept_and_the_others_are_restored(way, axes):
+    image = noisy(3, 24, 24, axes=axes)
+    image.array[1] = 7
+    result = denoise(image, tiny(**way, fit={"steps": 30}))
+    np.testing.assert_array_equal(result.image.array[1], image.array[1])
+    assert np.mean(result.image.array[[0, 2]] != image.array[[0, 2]]) > 0.95
+    assert not any("diverged" in note for note in result.report.notes)
+
+
+@WAYS
+@pytest.mark.parametrize("axes", ["CYX", "SYX"])
+def test_a_channel_without_measured_voxels_is_kept_and_the_others_are_restored(way, axes):
+    image = noisy(3, 24, 24, axes=axes)
+    image.array[1] = np.nan
+    result = denoise(image, tiny(**way))
+    assert np.isnan(result.image.array[1]).all()
+    assert np.isfinite(result.image.array[[0, 2]]).all()
+    assert np.mean(result.image.array[[0, 2]] != image.array[[0, 2]]) > 0.95
+    assert result.report.noise[1] == "No voxel of this channel was measured."
+
+
+@WAYS
 def test_no_steps_return_the_image_as_it_is(way):
     image = noisy(16, 16)
     seen = []
@@ -250,6 +324,8 @@ def test_no_steps_return_the_image_as_it_is(way):
         (np.ones((1, 1), np.float32), "YX", r"too small .*\(1, 1\)"),
         (np.eye(7, 32), "YX", r"too small .*\(7, 32\) \(YX\).* 8 voxels"),
         (np.zeros((32, 32, 5)) + np.arange(5), "ZYX", r"too small .*\(32, 32, 5\)"),
+        (scene(16, 16) * 1e200, "YX", "beyond single precision"),
+        (scene(16, 16) * 1e-200, "YX", "beyond single precision"),
         (np.eye(16, dtype=bool), "YX", "true and false"),
         (np.eye(16, dtype=np.complex64), "YX", "type complex64"),
     ],
@@ -455,11 +531,13 @@ def test_several_networks_give_a_mean_and_a_spread(way):
 
 def test_the_spread_is_zero_where_nothing_was_restored():
     image = noisy(24, 24, 4, axes="YXS")
+    image.array[5, 5] = np.inf
     region = np.zeros((24, 24), bool)
     region[4:12] = True
     spread = denoise(image, tiny(fit={"seeds": 2}), region=region).spread.array
     assert (spread[~region] == 0).all()
     assert (spread[..., 3] == 0).all()
+    assert (spread[5, 5] == 0).all()
     assert (spread[region][:, :3] > 0).mean() > 0.95
 
 
@@ -496,6 +574,33 @@ def test_photon_noise_is_restored_without_bias():
     assert "Poisson-Gaussian" in result.report.noise[0]
     assert photons.mean() == pytest.approx(clean.mean(), rel=0.05)
     assert np.mean((photons - clean) ** 2) < 0.4 * clean.mean()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_almost_dark_image_stays_dark(seed):
+    clean = np.full((48, 48), 0.05)
+    clean[10:20, 10:20] = 30
+    image = Image(np.random.default_rng(1).poisson(clean).astype(np.float32), "YX")
+    changes = {"noise": {"gain": 1.0, "offset": 0.0}, "generator": {"channels": (16, 16, 16)}}
+    out = denoise(image, tiny(**changes, fit={"steps": 60, "rate": 0.01}, seed=seed)).image.array
+    assert out.min() >= 0
+    assert out.max() < 1.5 * image.array.max()
+
+
+@pytest.mark.parametrize("recorrupt", ["hide", "split"])
+@pytest.mark.parametrize("seed", range(3))
+def test_patches_of_empty_background_are_no_divergence(recorrupt, seed):
+    image = noisy(128, 128)
+    image.array[:, :80] = 0
+    supervision = {"patch": 16, "recorrupt": recorrupt}
+    report = denoise(image, tiny(fit={"steps": 60}, supervision=supervision, seed=seed)).report
+    assert report.steps == 60
+    assert not any("diverged" in note for note in report.notes)
+
+
+def test_a_fit_too_short_for_its_held_out_rule_returns_its_last_step():
+    report = denoise(noisy(32, 32), tiny(stop={"rule": "held_out"})).report
+    assert (report.steps, report.best_step, report.stop_curve) == (5, 5, [])
 
 
 def test_a_device_that_is_not_there_is_named():

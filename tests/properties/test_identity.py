@@ -10,7 +10,7 @@ from dip_sci.recipe import Recipe
 from dip_sci.restore import denoise
 from dip_sci.stopping import StopReason
 
-TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8", ">u2", ">i4", ">f4"]
+TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", ">u2", ">i4", ">u8", ">f4"]
 NONE = Recipe.parse({"device": "cpu", "fit": {"steps": 0}})
 
 
@@ -31,12 +31,21 @@ def images(draw):
     shape = tuple(draw(st.integers(8, 12) if a in "YX" else st.integers(1, 4)) for a in axes)
     kind = draw(st.sampled_from(TYPES))
     array = draw(arrays(kind, shape, elements=values(kind)))
-    # One voxel of every plane is measured, whatever else is not.
-    corner = tuple(0 if a in "YX" else slice(None) for a in axes)
-    array[corner] = 1
     valid = draw(st.one_of(st.none(), arrays(bool, shape)))
+    # One plane, sample or channel may hold no measured voxel at all.
+    across = draw(st.sampled_from([None, *sorted(others)]))
+    if across is not None:
+        at = axes.index(across)
+        blank = tuple(slice(1, 2) if k == at else slice(None) for k in range(len(axes)))
+        if array.dtype.kind == "f":
+            array[blank] = np.nan
+        else:
+            valid = np.ones(shape, bool) if valid is None else valid
+            valid[blank] = False
+    # One voxel of the image is measured, whatever else is not.
+    array.flat[0] = 1
     if valid is not None:
-        valid[corner] = True
+        valid.flat[0] = True
     return Image(array, axes, valid=valid)
 
 

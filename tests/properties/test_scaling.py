@@ -66,8 +66,7 @@ def test_a_cast_never_wraps_and_counts_what_it_clips(kind, values):
     # The largest float64 below 2**63 or 2**64 may stand in for the type's own largest value.
     for got, want in zip(array.tolist(), expected, strict=True):
         assert abs(got - want) <= (2048 if info.bits == 64 else 0)
-    outside = sum(int(np.rint(v)) < info.min or int(np.rint(v)) > info.max + (info.bits == 64) for v in values)
-    assert clipped == outside
+    assert clipped == sum(not info.min <= int(np.rint(v)) <= info.max for v in values)
 
 
 @given(arrays(np.float64, 10, elements=st.floats(-1e5, 1e5)), st.sampled_from(["u2", "i2"]))
@@ -88,4 +87,27 @@ def test_a_cast_leaves_floats_alone(values, kind):
 def test_a_cast_rounds_to_the_nearest():
     array, clipped = cast(np.array([0.4, 0.6, 1.49, 254.6, -0.4, 255.4, 255.6, -0.6]), np.uint8)
     assert array.tolist() == [0, 1, 1, 255, 0, 255, 255, 0]
+    assert clipped == 2
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_the_first_number_out_of_range_is_clipped_and_counted(kind):
+    info = np.iinfo(kind)
+    above = float(int(info.max) + 1)
+    array, clipped = cast(np.array([above]), kind)
+    assert clipped == 1
+    assert array[0] == (info.max if info.bits < 64 else int(np.nextafter(above, 0)))
+
+
+def test_a_stored_range_wider_than_the_type_does_not_count():
+    array, clipped = cast(np.array([300.0, -2.0, 7.0]), "u1", (-100, 4095))
+    assert array.tolist() == [255, 0, 7]
+    assert clipped == 2
+
+
+@pytest.mark.parametrize(("kind", "value"), [("f2", 1e5), ("f4", 1e39)])
+def test_floats_beyond_the_type_are_clipped_and_counted(kind, value):
+    largest = np.finfo(kind).max
+    array, clipped = cast(np.array([value, -value, 1.0, np.nan, np.inf]), kind)
+    np.testing.assert_array_equal(array, np.array([largest, -largest, 1, np.nan, np.inf], kind))
     assert clipped == 2
