@@ -30,9 +30,9 @@ PRESETS: dict[str, dict[str, _Effort]] = {
         "best": _Effort(width=48, steps=1000, passes=24, full_steps=6000),
     },
     "3d": {
-        "fast": _Effort(width=12, steps=100, passes=4, full_steps=800),
-        "balanced": _Effort(width=16, steps=250, passes=8, full_steps=1500),
-        "best": _Effort(width=24, steps=800, passes=16, full_steps=3000),
+        "fast": _Effort(width=12, steps=120, passes=4, full_steps=800),
+        "balanced": _Effort(width=16, steps=300, passes=8, full_steps=1500),
+        "best": _Effort(width=24, steps=900, passes=16, full_steps=3000),
     },
 }
 
@@ -179,9 +179,12 @@ def _fit(
 
 
 def _recorrupted_steps(image: Image, ndim: str, effort: _Effort) -> int:
-    """More steps for more content, but far fewer than in proportion: patches of one image are alike."""
-    pixels = image.array.size / (256**2 if ndim == "2d" else 64**3)
-    return round(effort.steps * min(max(math.sqrt(pixels), 1.0), 2.0))
+    """More steps for more content, but far fewer than in proportion: patches of one image are alike.
+
+    A volume has many patches from the start.
+    """
+    images = image.array.size / 256**2 if ndim == "2d" else 1.0
+    return round(effort.steps * min(max(math.sqrt(images), 1.0), 2.0))
 
 
 def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> dict[str, Any]:
@@ -193,12 +196,7 @@ def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> di
         reasons["stop.rule"] = f"{rule}: {why}"
     if not full and rule in ("windowed_variance", "moving_variance"):
         raise RecipeError(f"stop.rule is {rule}, which needs supervision.kind full; with recorrupted, use held_out.")
-    patience = max(steps // 4, 20) if rule == "held_out" else min(1000, max(steps // 4, 20))
-    return {
-        "rule": rule,
-        "patience": _or(options.patience, patience),
-        "min_start": _or(options.min_start, min(300, steps // 5)),
-    }
+    return {"rule": rule, "min_start": _or(options.min_start, min(100, steps // 5))}
 
 
 def _or(given: Any, otherwise: Any) -> Any:

@@ -151,10 +151,10 @@ class StopOptions(_Group):
     `auto`: moving variance for full, fixed for recorrupted supervision."""
     window: Annotated[int, Field(ge=2, le=10_000)] = 100
     """Iterates in the windowed variance."""
-    alpha: Share = 0.1
+    alpha: Share = 0.03
     """Weight of the newest iterate in the moving variance."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Steps without improvement before stopping."""
+    """Steps without improvement before stopping; by default half as many as the best took, 100 at least."""
     min_start: Annotated[int, Field(ge=0)] | None = None
     """Steps before which no minimum counts."""
     held_out: Share = 0.02

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from dip_sci.recipe import StopOptions
 
 
+SHORTEST = 100
+"""Steps without improvement before any rule stops by itself."""
+
+
 class StopReason(enum.Enum):
     """Why a fit ended; the value is the sentence shown to the user."""
 
@@ -69,7 +73,7 @@ class Fixed:
 class _Patience:
     """Stop when a value has not reached a new minimum for a while; remember where the minimum was."""
 
-    def __init__(self, patience: int, min_start: int, reason: StopReason) -> None:
+    def __init__(self, patience: int | None, min_start: int, reason: StopReason) -> None:
         self.patience, self.min_start, self.reason = patience, min_start, reason
         self.lowest, self.at = math.inf, 0
 
@@ -80,7 +84,9 @@ class _Patience:
         best = value < self.lowest
         if best:
             self.lowest, self.at = value, step
-        tired = step - max(self.at, self.min_start) >= self.patience
+        # Left to itself, it waits half as long as the minimum took to come: fits of 500 and of 5000 steps look alike.
+        patience = max(self.at // 2, SHORTEST) if self.patience is None else self.patience
+        tired = step - max(self.at, self.min_start) >= patience
         return Verdict(value, best, self.reason if tired and not best else None)
 
 
@@ -91,7 +97,7 @@ class WindowedVariance:
     and rises again once noise is fitted.
     """
 
-    def __init__(self, window: int, patience: int, min_start: int) -> None:
+    def __init__(self, window: int, patience: int | None, min_start: int) -> None:
         self.window = window
         self.judge = _Patience(patience, max(min_start, window), StopReason.VARIANCE).judge
         self._last: list[Tensor] = []
@@ -120,7 +126,7 @@ class WindowedVariance:
 class MovingVariance:
     """ES-EMV (same paper, algorithm 2): the variance as an exponential average, without a buffer of iterates."""
 
-    def __init__(self, alpha: float, patience: int, min_start: int) -> None:
+    def __init__(self, alpha: float, patience: int | None, min_start: int) -> None:
         self.alpha = alpha
         self.judge = _Patience(patience, min_start, StopReason.VARIANCE).judge
         self._mean: Tensor | None = None
@@ -146,7 +152,7 @@ class HeldOut:
 
     every = 10
 
-    def __init__(self, patience: int, min_start: int) -> None:
+    def __init__(self, patience: int | None, min_start: int) -> None:
         self.judge = _Patience(patience, min_start, StopReason.HELD_OUT).judge
 
     def observe(self, step: int, view: View) -> Verdict:
@@ -157,8 +163,8 @@ class HeldOut:
 
 
 def build(options: StopOptions) -> StopRule:
-    """Make the rule that a recipe names (with its `rule`, `patience` and `min_start` decided)."""
-    patience, min_start = options.patience or 1, options.min_start or 0
+    """Make the rule that a recipe names, with its `rule` and `min_start` decided."""
+    patience, min_start = options.patience, options.min_start or 0
     if options.rule == "windowed_variance":
         return WindowedVariance(options.window, patience, min_start)
     if options.rule == "moving_variance":

@@ -56,7 +56,7 @@ def test_nothing_is_left_open(kind, preset, shape):
     recipe = decided({"preset": preset, "supervision": {"kind": kind}}, of).recipe
     for group in (recipe.generator, recipe.supervision, recipe.fit, recipe.stop):
         left = [k for k, v in group.model_dump().items() if v in (None, "auto")]
-        assert set(left) <= {"up_channels", "downsample", "norm", "max_seconds"}
+        assert set(left) <= {"up_channels", "downsample", "norm", "max_seconds", "patience"}
 
 
 @pytest.mark.parametrize("ndim", PRESETS)
