@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -252,7 +252,7 @@ def iter_fit(
     Yields
     ------
     Progress
-        After each step.
+        After each step, and after each pass that the estimate averages but the last.
 
     Returns
     -------
@@ -282,8 +282,16 @@ def iter_fit(
             reason = StopReason.TIME
         if reason is not StopReason.STEPS:
             break
-    estimate = run.estimate(cancel)
-    return Fitted(estimate, reason, step, run.best_step or step, run.data_terms, run.stop_curve, run.restarts)
+    estimate: Tensor | None = None
+    for done, better in enumerate(run.estimates(), start=1):
+        # A cancelled run is content with its first pass.
+        estimate = better
+        if cancel is not None and cancel.is_set():
+            break
+        if done < supervision.count:
+            yield run.averaging(step, done, better)
+    assert estimate is not None
+    return Fitted(estimate.float(), reason, step, run.best_step or step, run.data_terms, run.stop_curve, run.restarts)
 
 
 class _Run:
@@ -313,7 +321,7 @@ class _Run:
         self.restarts, self.best_step = 0, 0
         self.data_terms: list[float] = []
         self.stop_curve: list[tuple[int, float]] = []
-        self.started = time.monotonic()
+        self.started = self.averaging_since = time.monotonic()
         self._remember(0)
 
     def step(self, step: int) -> tuple[bool, float]:
@@ -393,17 +401,24 @@ class _Run:
         limit = self.settings.max_seconds
         return limit is not None and time.monotonic() - self.started >= limit
 
-    @torch.no_grad()
-    def estimate(self, cancel: threading.Event | None) -> Tensor:
-        """Make the estimate from the best average; a cancelled run is content with its first pass."""
+    def estimates(self) -> Iterator[Tensor]:
+        """Yield the estimate from the best average, of more and more passes."""
+        self.averaging_since = time.monotonic()
         passes = self.average.estimate(best=True)
-        value = next(passes)
-        while cancel is None or not cancel.is_set():
-            better = next(passes, None)
-            if better is None:
-                break
-            value = better
-        return value.float()
+        while True:
+            # Not around the yield: gradients would be off for whoever consumes it.
+            with torch.no_grad():
+                value = next(passes, None)
+            if value is None:
+                return
+            yield value
+
+    def averaging(self, step: int, done: int, estimate: Tensor) -> Progress:
+        """Report on the passes after the last step."""
+        seconds = time.monotonic() - self.averaging_since
+        left = seconds / done * (self.supervision.count - done)
+        last = self.data_terms[-1] if self.data_terms else math.nan
+        return replace(self.progress(step, last, None), eta=left, preview=lambda: estimate.float())
 
     @torch.no_grad()
     def _preview(self) -> Tensor:

@@ -203,7 +203,7 @@ def iter_restore(
     Yields
     ------
     Progress
-        After each step.
+        After each step, and after each pass that the estimate averages.
 
     Returns
     -------

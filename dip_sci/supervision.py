@@ -62,6 +62,11 @@ class Supervision(Protocol):
         """Spatial shape of what the network sees in a step."""
         ...
 
+    @property
+    def count(self) -> int:
+        """How many passes the estimate averages."""
+        ...
+
     def example(self, rng: torch.Generator) -> Example:
         """Draw the lesson of one step."""
         ...
@@ -99,6 +104,7 @@ class Full:
     """
 
     averages_outputs = True
+    count = 1
 
     def __init__(
         self, problem: Problem, options: InputOptions, seeds: int, held_out: Tensor | None, rng: torch.Generator

@@ -98,11 +98,15 @@ def test_a_fit_lowers_its_data_term(kind):
 def test_every_step_is_reported(kind):
     seen = []
     done = finish(start(kind), seen)
-    assert [p.step for p in seen] == [1, 2, 3, 4, 5, 6]
+    # After the last step, each pass that the estimate averages is reported but the last.
+    steps, passes = seen[:6], seen[6:]
+    assert [p.step for p in steps] == [1, 2, 3, 4, 5, 6]
     assert {p.steps for p in seen} == {6}
-    assert [p.data_term for p in seen] == done.data_terms
-    assert [p.best_step for p in seen] == [1, 2, 3, 4, 5, 6]
-    assert seen[-1].eta == 0
+    assert [p.data_term for p in steps] == done.data_terms
+    assert [p.best_step for p in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[-1].eta == 0
+    assert [p.step for p in passes] == ([] if kind == "full" else [6])
+    assert all(p.eta > 0 for p in passes)
     assert all(p.memory > 0 for p in seen)
     assert [p.seconds for p in seen] == sorted(p.seconds for p in seen)
 
