@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from benchmarks.pairs import Pair
+    from dip_sci.fit import Progress
     from dip_sci.recipe import Recipe
-    from dip_sci.restore import Progress, Report
+    from dip_sci.restore import Report
 
 PAPER: dict[str, Any] = {
     # Ulyanov, Vedaldi & Lempitsky, CVPR 2018, denoising of F16: the table's first row.
@@ -64,6 +65,6 @@ def restore(pair: Pair, recipe: Recipe) -> Run:
     return Run(result.image.array, result.report)
 
 
-def steps(pair: Pair, recipe: Recipe) -> Iterator[Progress]:
+def steps(pair: Pair, recipe: Recipe) -> Iterator[Progress[Any]]:
     """Restore a pair's noisy image step by step, for a benchmark that looks at the iterates."""
     return iter_restore(as_image(pair), recipe)

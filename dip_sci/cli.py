@@ -22,8 +22,9 @@ from dip_sci.recipe import Recipe, explain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dip_sci.fit import Progress
     from dip_sci.image import Image
-    from dip_sci.restore import Progress, Restoration
+    from dip_sci.restore import Restoration
 
 # Threads that spin while they wait slow a fit down several times wherever something else uses the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -269,7 +270,7 @@ def _bar(quiet: bool) -> Iterator[Any]:
     with Bar(*columns, console=screen, transient=not screen.is_terminal) as bar:
         task = bar.add_task("", note="starting")
 
-        def show(progress: Progress) -> None:
+        def show(progress: Progress[Any]) -> None:
             note = f"data term {progress.data_term:.4f}, {_time(progress.eta)} left"
             bar.update(task, total=progress.steps, completed=progress.step, note=note)
 

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from dip_sci.problem import Problem
     from dip_sci.supervision import Example, Supervision
+
+T = TypeVar("T")
 
 WATCHED = 65_536
 """Voxels that the variance rules watch."""
@@ -45,13 +47,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Generic[T]):
     """Where a run stands after a step.
 
     Attributes
     ----------
     step, steps
-        Steps done, of how many at most.
+        Steps done, of how many at most, over all fits of the run.
     data_term
         Of this step.
     stop_value
@@ -61,9 +63,10 @@ class Progress:
     seconds, eta
         Time spent, and time still expected at most.
     memory
-        Bytes in use.
+        Bytes in use: of the GPU where one is used, else of the process.
     preview
-        Computes the current estimate; costs about one pass of the network.
+        Computes the current estimate, which costs about one pass of the network: a stack
+        ``(K, N, C, *spatial)`` from a fit, an array on the image's axes from a restoration.
     """
 
     step: int
@@ -74,7 +77,7 @@ class Progress:
     seconds: float
     eta: float
     memory: int
-    preview: Callable[[], Tensor]
+    preview: Callable[[], T]
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,7 @@ def iter_fit(
     rule: StopRule,
     settings: Settings,
     cancel: threading.Event | None = None,
-) -> Generator[Progress, None, Fitted]:
+) -> Generator[Progress[Tensor], None, Fitted]:
     """Fit fresh networks to one problem, a step at a time.
 
     Parameters
@@ -380,7 +383,7 @@ class _Run:
         self.stop_curve = [point for point in self.stop_curve if point[0] <= back]
         return back
 
-    def progress(self, step: int, data_term: float, stop_value: float | None) -> Progress:
+    def progress(self, step: int, data_term: float, stop_value: float | None) -> Progress[Tensor]:
         seconds = time.monotonic() - self.started
         left = (self.settings.steps - step) * seconds / step
         if self.settings.max_seconds is not None:
@@ -413,7 +416,7 @@ class _Run:
                 return
             yield value
 
-    def averaging(self, step: int, done: int, estimate: Tensor) -> Progress:
+    def averaging(self, step: int, done: int, estimate: Tensor) -> Progress[Tensor]:
         """Report on the passes after the last step."""
         seconds = time.monotonic() - self.averaging_since
         left = seconds / done * (self.supervision.count - done)

@@ -11,57 +11,24 @@ import numpy as np
 import torch
 
 from dip_sci import choices, device, generators, stopping, supervision
-from dip_sci.fit import Fitted, Settings, iter_fit
+from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.preparation import Preparation, region_array
 from dip_sci.recipe import Recipe
 from dip_sci.stopping import StopReason
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
-    from dip_sci.fit import Progress as FitProgress
     from dip_sci.image import Image
     from dip_sci.problem import Problem
     from dip_sci.supervision import Supervision
 
 CORRELATED = 0.15
 """Lag-1 autocorrelation from which the noise is called correlated."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a restoration stands after a step.
-
-    Attributes
-    ----------
-    step, steps
-        Steps done, of how many at most, over all fits of the run.
-    data_term
-        Of this step.
-    stop_value
-        Latest point of the stop rule's curve, or ``None``.
-    best_step
-        Step of the state that would be returned now.
-    seconds, eta
-        Time spent since the start, and time still expected at most.
-    memory
-        Bytes in use: of the GPU where one is used, else of the process.
-    preview
-        Computes the current estimate, an array on the image's axes; costs about one pass.
-    """
-
-    step: int
-    steps: int
-    data_term: float
-    stop_value: float | None
-    best_step: int
-    seconds: float
-    eta: float
-    memory: int
-    preview: Callable[[], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -192,7 +159,7 @@ def iter_restore(
     *,
     region: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
-) -> Generator[Progress, None, Restoration]:
+) -> Generator[Progress[NDArray[Any]], None, Restoration]:
     """Remove the noise of one image, step by step.
 
     Parameters
@@ -288,7 +255,7 @@ def expected_cost(image: Image, recipe: Recipe | None = None) -> Cost:
 
 def _start(
     problem: Problem, prepared: Preparation, recipe: Recipe, started: float, cancel: threading.Event | None
-) -> Generator[FitProgress, None, Fitted]:
+) -> Generator[Progress[Tensor], None, Fitted]:
     """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
     where, fit = problem.observation.device, recipe.fit
     rng = torch.Generator(where).manual_seed(recipe.seed)
@@ -343,8 +310,8 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
 
 
 def _progress(
-    progress: FitProgress, prepared: Preparation, done: tuple[Fitted, ...], parts: int, started: float
-) -> Progress:
+    progress: Progress[Tensor], prepared: Preparation, done: tuple[Fitted, ...], parts: int, started: float
+) -> Progress[NDArray[Any]]:
     before = len(done) * progress.steps
     left = progress.eta + (parts - len(done) - 1) * (progress.eta + progress.seconds)
 
