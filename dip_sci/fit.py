@@ -287,12 +287,13 @@ def iter_fit(
             break
     estimate: Tensor | None = None
     for done, better in enumerate(run.estimates(), start=1):
-        # A cancelled run is content with its first pass.
         estimate = better
-        if cancel is not None and cancel.is_set():
+        if done == supervision.count:
             break
-        if done < supervision.count:
-            yield run.averaging(step, done, better)
+        if cancel is not None and cancel.is_set():
+            reason = StopReason.CANCELLED
+            break
+        yield run.averaging(step, done, better)
     assert estimate is not None
     return Fitted(estimate.float(), reason, step, run.best_step or step, run.data_terms, run.stop_curve, run.restarts)
 
