@@ -36,6 +36,10 @@ PRESETS: dict[str, dict[str, _Effort]] = {
     },
 }
 
+FEW_HIDDEN, MANY_HIDDEN = (0.1, 0.4), (0.1, 0.6)
+STRONG = 0.7
+"""Noise, as a share of the image's contrast, beyond which a voxel says so little that more of them can be hidden."""
+
 THICK = 3.0
 """Planes further apart than this many in-plane spacings say little about each other: 2D."""
 
@@ -88,6 +92,25 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
     }
     changes["stop"] = _stop(recipe, full, changes["fit"]["steps"], reasons)
     return Choices(recipe.merged(changes), reasons)
+
+
+def with_noise(choice: Choices, sigma: float) -> Choices:
+    """Decide what depends on the noise.
+
+    Parameters
+    ----------
+    choice
+        From `decide`.
+    sigma
+        Standard deviation of the noise over that of the noisy image, 0 to 1.
+    """
+    options = choice.recipe.supervision
+    if options.hidden is not None or options.kind == "full" or options.recorrupt != "hide":
+        return choice
+    hidden = MANY_HIDDEN if sigma > STRONG else FEW_HIDDEN
+    reason = f"{hidden[0]} to {hidden[1]}: the noise is {sigma:.0%} of all contrast"
+    recipe = choice.recipe.merged({"supervision": {"hidden": hidden}})
+    return Choices(recipe, {**choice.reasons, "supervision.hidden": reason})
 
 
 def passes(recipe: Recipe, image: Image) -> int:

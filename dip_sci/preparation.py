@@ -96,6 +96,11 @@ class Preparation:
         """Shape of one image of the stack, ``(S, *spatial)``."""
         return (self._stack_shape[1], *self._stack_shape[3:])
 
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise over that of the noisy image: the mean over channels and samples."""
+        return float(np.minimum(1 / self.scaling.width, 1.0).mean())
+
     def problems(self, device: torch.device) -> list[Problem]:
         """Return one problem for all images (a shared network), or under full supervision one per image."""
         operator = Identity(self.spacing)

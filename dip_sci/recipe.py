@@ -107,8 +107,8 @@ class SupervisionOptions(_Group):
     `recorrupted`: the observation, degraded once more, is the input; the observation is the target."""
     recorrupt: Literal["auto", "hide", "split"] = "auto"
     """How to degrade once more: hide voxels (noise independent from voxel to voxel) or split the noise in two."""
-    hidden: Annotated[tuple[Share, Share], Field()] = (0.1, 0.6)
-    """Smallest and largest share of voxels hidden in a step (hide)."""
+    hidden: tuple[Share, Share] | None = None
+    """Smallest and largest share of voxels hidden in a step (hide); by default, by how strong the noise is."""
     strength: Positive = 1.0
     """Noise added to the input over that in the image, tau (split)."""
     passes: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -118,7 +118,7 @@ class SupervisionOptions(_Group):
 
     @model_validator(mode="after")
     def _ordered(self) -> SupervisionOptions:
-        if self.hidden[0] > self.hidden[1]:
+        if self.hidden is not None and self.hidden[0] > self.hidden[1]:
             raise ValueError(f"supervision.hidden must rise: {self.hidden}")
         return self
 
@@ -151,7 +151,7 @@ class StopOptions(_Group):
     `auto`: moving variance for full, fixed for recorrupted supervision."""
     window: Annotated[int, Field(ge=2, le=10_000)] = 100
     """Iterates in the windowed variance."""
-    alpha: Share = 0.03
+    alpha: Share = 0.05
     """Weight of the newest iterate in the moving variance."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Steps without improvement before stopping; by default half as many as the best took, 100 at least."""

@@ -187,6 +187,7 @@ def iter_restore(
     where = device.pick(recipe.device)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     prepared = Preparation(image, choice.recipe, region_array(image, region))
+    choice = choices.with_noise(choice, prepared.sigma)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     memory = device.memory_in_use(where)
     fits: list[Fitted] = []
@@ -296,6 +297,7 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
     if options.kind == "full":
         return supervision.Full(problem, recipe.input, seeds, held_out, rng)
     assert options.patch is not None
+    hidden = options.hidden or choices.FEW_HIDDEN
     assert options.passes is not None
     spatial = problem.observation.ndim - 2
     # A volume's patch is flatter: planes are fewer than rows.
@@ -305,7 +307,7 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
             problem, patch=patch, batch=1, seeds=seeds, passes=options.passes, strength=options.strength
         )
     return supervision.Hide(
-        problem, patch=patch, batch=1, seeds=seeds, held_out=held_out, passes=options.passes, hidden=options.hidden
+        problem, patch=patch, batch=1, seeds=seeds, held_out=held_out, passes=options.passes, hidden=hidden
     )
 
 

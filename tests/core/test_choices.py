@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dip_sci.choices import PRESETS, decide
+from dip_sci.choices import FEW_HIDDEN, MANY_HIDDEN, PRESETS, decide, with_noise
 from dip_sci.errors import RecipeError
 from dip_sci.image import Image
 from dip_sci.recipe import Recipe
@@ -53,10 +53,12 @@ def test_wanted_dimensions_win():
 @pytest.mark.parametrize("shape", [(64, 64), (16, 64, 64)])
 def test_nothing_is_left_open(kind, preset, shape):
     of = image(shape, "ZYX"[-len(shape) :])
-    recipe = decided({"preset": preset, "supervision": {"kind": kind}}, of).recipe
+    recipe = with_noise(decided({"preset": preset, "supervision": {"kind": kind}}, of), 0.5).recipe
     for group in (recipe.generator, recipe.supervision, recipe.fit, recipe.stop):
         left = [k for k, v in group.model_dump().items() if v in (None, "auto")]
-        assert set(left) <= {"up_channels", "downsample", "norm", "max_seconds", "patience"}
+        assert set(left) <= {"up_channels", "downsample", "norm", "max_seconds", "patience"} | (
+            {"hidden"} if kind == "full" else set()
+        )
 
 
 @pytest.mark.parametrize("ndim", PRESETS)
@@ -117,3 +119,14 @@ def test_a_sigmoid_needs_the_hourglass_under_full_supervision(recipe):
     recipe = {**recipe, "generator": {**recipe.get("generator", {}), "output": "sigmoid"}}
     with pytest.raises(RecipeError, match=r"generator\.output is sigmoid"):
         decided(recipe)
+
+
+@pytest.mark.parametrize(("sigma", "hidden"), [(0.2, FEW_HIDDEN), (0.9, MANY_HIDDEN)])
+def test_strong_noise_hides_more(sigma, hidden):
+    choice = with_noise(decided(), sigma)
+    assert choice.recipe.supervision.hidden == hidden
+    assert f"{sigma:.0%}" in choice.reasons["supervision.hidden"]
+
+
+def test_a_hidden_share_given_by_hand_stays():
+    assert with_noise(decided({"supervision": {"hidden": (0.2, 0.3)}}), 0.9).recipe.supervision.hidden == (0.2, 0.3)
