@@ -186,7 +186,7 @@ class WeightAverage:
         self.decay, self.count, self.passes = decay, 0, passes
         self.live = ensemble
         self.mean = copy.deepcopy(ensemble).eval()
-        self.best: Ensemble | None = None
+        self.best: list[Tensor] | None = None
 
     @torch.no_grad()
     def update(self, output: Tensor) -> None:
@@ -198,12 +198,17 @@ class WeightAverage:
             mean.lerp_(live, share)
 
     def keep(self) -> None:
-        """See `Average`."""
-        self.best = copy.deepcopy(self.mean)
+        """See `Average`. The weights alone: a copy of the module would cost as much as a light step."""
+        self.best = [p.detach().clone() for p in self.mean.parameters()]
 
     def estimate(self, *, best: bool) -> Iterator[Tensor]:
         """See `Average`."""
-        yield from self.passes(self.best if best and self.best is not None else self.mean)
+        network = self.mean
+        if best and self.best is not None:
+            network = copy.deepcopy(self.mean)
+            for mine, kept in zip(network.parameters(), self.best, strict=True):
+                mine.data = kept
+        yield from self.passes(network)
 
     def state(self) -> tuple[Any, ...]:
         """See `Average`."""
