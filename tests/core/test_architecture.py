@@ -22,7 +22,7 @@ LAYERS = [
     ["data_term", "problem"],
     ["generators", "inputs", "device", "tiling"],
     ["supervision"],
-    ["stopping"],
+    ["stopping", "averaging"],
     ["fit"],
     ["quality", "baseline", "progress", "choices", "preparation"],
     ["restore"],

@@ -12,8 +12,9 @@ from scenes import problem, rng
 from torch import nn
 
 from dip_sci import fit, generators
+from dip_sci.averaging import OutputAverage, WeightAverage
 from dip_sci.errors import FitError
-from dip_sci.fit import Ensemble, OutputAverage, Settings, WeightAverage, iter_fit
+from dip_sci.fit import Ensemble, Settings, iter_fit
 from dip_sci.recipe import InputOptions, Recipe
 from dip_sci.stopping import Fixed, HeldOut, MovingVariance, StopReason, Verdict
 from dip_sci.supervision import Full, Hide, hold_out
