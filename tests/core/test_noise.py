@@ -237,6 +237,14 @@ def test_counts_are_thinned_to_counts_and_others_are_not_refused():
     assert np.isfinite(Poisson().split(counts - 30, 1.0, rng)).all()
 
 
+def test_copies_of_a_magnitude_may_be_negative_and_still_halve_on_the_stabilised_scale():
+    model, observed = Rician(2.0), np.array([0.0, 0.1, 3.0, 17.9, 18.1, 500.0])
+    for score in (-3.0, -1.0, 2.0):
+        one, other = model.couple(observed, 1.0, lambda shape, score=score: np.full(shape, score))
+        np.testing.assert_allclose(model.stabilise(one) - score, model.stabilise(observed), atol=1e-9)
+        np.testing.assert_allclose(model.stabilise(other) + score, model.stabilise(observed), atol=1e-9)
+
+
 # Likelihood.
 
 
@@ -325,10 +333,13 @@ def test_leading_axes_are_independent_and_kernels_may_have_one_axis():
 
 
 def test_a_kernel_that_dips_a_little_below_zero_still_gives_unit_variance():
-    slightly_off = np.array([0.1, 0.62, 1.0, 0.62, 0.1])
-    fields = correlated_normal((4000, 50), slightly_off, np.random.default_rng(0))
-    assert fields.var() == pytest.approx(1, abs=0.02)
-    assert np.mean(fields[:, 1:] * fields[:, :-1]) == pytest.approx(0.62, abs=0.03)
+    fields = correlated_normal((4000, 50), np.array([0.7, 1.0, 0.7]), np.random.default_rng(0))
+    angle = np.linspace(0, 2 * np.pi, 1000, endpoint=False)
+    spectrum = np.maximum(1 + 1.4 * np.cos(angle), 0)
+    assert spectrum.mean() > 1.04, "clipping matters"
+    assert fields.var() == pytest.approx(1, abs=0.015)
+    wanted = (spectrum * np.cos(angle)).mean() / spectrum.mean()
+    assert np.mean(fields[:, 1:] * fields[:, :-1]) == pytest.approx(wanted, abs=0.015)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +378,13 @@ def test_gaussian_noise_with_correlation_and_map_is_exact():
 
 POINTWISE = [(Poisson(2.0, 5.0), 3), (Poisson(), 200), (PoissonGaussian(3.5, 100.0, 6.0), 4)]
 POINTWISE += [(Rician(4.0), snr) for snr in (0, 1.5, 15, 60)]
+
+
+@pytest.mark.parametrize("snr", [0, 2, 9, 19, 21, 500])
+def test_magnitudes_of_given_scores_are_the_quantiles(snr):
+    scores = np.array([-4.0, -2, 0, 1, 4])
+    found = Rician(1.0).observe(np.full(5, float(snr)), lambda shape: scores)
+    np.testing.assert_allclose(found, stats.rice.ppf(stats.norm.cdf(scores), snr), atol=5e-4)
 
 
 @pytest.mark.parametrize(("model", "photons"), POINTWISE, ids=repr)
