@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.pairs import Pair
     from dip_sci.fit import Progress
     from dip_sci.recipe import Recipe
-    from dip_sci.restore import Report
+    from dip_sci.restoration import Report
 
 PAPER: dict[str, Any] = {
     # Ulyanov, Vedaldi & Lempitsky, CVPR 2018, denoising of F16: the table's first row.

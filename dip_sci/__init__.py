@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
     from dip_sci.io import read, write
     from dip_sci.recipe import Recipe
-    from dip_sci.restore import Restoration, denoise, iter_restore
+    from dip_sci.restoration import Restoration
+    from dip_sci.restore import denoise, iter_restore
 
 __version__ = "0.1.0"
 
@@ -24,7 +25,7 @@ _HOME = {
     "DipSciError": "dip_sci.errors",
     "Image": "dip_sci.image",
     "Recipe": "dip_sci.recipe",
-    "Restoration": "dip_sci.restore",
+    "Restoration": "dip_sci.restoration",
     "denoise": "dip_sci.restore",
     "iter_restore": "dip_sci.restore",
     "read": "dip_sci.io",

@@ -95,12 +95,16 @@ class WeightAverage:
 
     def estimate(self, *, best: bool) -> Iterator[Tensor]:
         """See `Average`."""
-        network = self.mean
-        if best and self.best is not None:
-            network = copy.deepcopy(self.mean)
-            for mine, kept in zip(network.parameters(), self.best, strict=True):
-                mine.data = kept
-        yield from self.passes(network)
+        yield from self.passes(self.network(best=best))
+
+    def network(self, *, best: bool) -> nn.Module:
+        """Return the averaged network: at the best step, or as it stands."""
+        if not best or self.best is None:
+            return self.mean
+        network = copy.deepcopy(self.mean)
+        for mine, kept in zip(network.parameters(), self.best, strict=True):
+            mine.data = kept
+        return network
 
     def state(self) -> tuple[Any, ...]:
         """See `Average`."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dip_sci.fit import Progress
     from dip_sci.image import Image
-    from dip_sci.restore import Restoration
+    from dip_sci.restoration import Restoration
 
 # Threads that spin while they wait slow a fit down several times wherever something else uses the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -287,8 +287,8 @@ def _tell(result: Restoration, output: Path) -> None:
 
 def _facts(image: Image, recipe: Recipe) -> dict[str, Any]:
     from dip_sci import choices, device
+    from dip_sci.cost import expected_cost
     from dip_sci.preparation import Preparation
-    from dip_sci.restore import expected_cost
 
     where = device.pick(recipe.device)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))

@@ -97,6 +97,8 @@ class Fitted:
         One value per step, and the rule's ``(step, value)`` points.
     restarts
         1 if the fit diverged once and went on at half the rate.
+    again
+        Applies the fitted networks to another observation; ``None`` where they never see one.
     """
 
     estimate: Tensor
@@ -106,6 +108,7 @@ class Fitted:
     data_terms: list[float]
     stop_curve: list[tuple[int, float]]
     restarts: int
+    again: Callable[[Problem], Tensor] | None
 
 
 class Ensemble(nn.Module):
@@ -203,7 +206,16 @@ def iter_fit(
             break
         yield run.averaging(step, done, better)
     assert estimate is not None
-    return Fitted(estimate.float(), reason, step, run.best_step or step, run.data_terms, run.stop_curve, run.restarts)
+    return Fitted(
+        estimate.float(),
+        reason,
+        step,
+        run.best_step or step,
+        run.data_terms,
+        run.stop_curve,
+        run.restarts,
+        run.again(),
+    )
 
 
 class _Run:
@@ -352,25 +364,36 @@ class _Run:
         # A function of seed and step alone: nothing to save, and the same after a restart.
         return torch.Generator(self.device).manual_seed(self.settings.seed * 1_000_003 + step)
 
-    def _passes(self, ensemble: nn.Module) -> Iterator[Tensor]:
+    def again(self) -> Callable[[Problem], Tensor] | None:
+        """Freeze the best averaged networks, to apply them to other observations."""
+        if not isinstance(self.average, WeightAverage):
+            return None
+        network = self._network(self.average.network(best=True))
+
+        @torch.no_grad()
+        def restore(problem: Problem) -> Tensor:
+            other = self.supervision.on(problem)
+            assert other is not None
+            *_, estimate = other.passes(network, self._rng(-2))
+            return estimate.float()
+
+        return restore
+
+    def _network(self, ensemble: nn.Module) -> Callable[[Tensor], Tensor]:
         def network(x: Tensor) -> Tensor:
             with machine.arithmetic(self.device, self.settings.precision):
                 out: Tensor = ensemble(x)
             return out
 
-        return self.supervision.passes(network, self._rng(-1))
+        return network
+
+    def _passes(self, ensemble: nn.Module) -> Iterator[Tensor]:
+        return self.supervision.passes(self._network(ensemble), self._rng(-1))
 
     @torch.no_grad()
     def _risk(self) -> float:
         if isinstance(self.average, WeightAverage):
-            mean = self.average.mean
-
-            def network(x: Tensor) -> Tensor:
-                with machine.arithmetic(self.device, self.settings.precision):
-                    out: Tensor = mean(x)
-                return out
-
-            return self.supervision.risk(network)
+            return self.supervision.risk(self._network(self.average.mean))
         return self.supervision.risk(lambda _: self._preview())
 
     def _watched(self) -> Tensor | None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
-
     from dip_sci.operators import Operator
+
+
+PROBES = 4
+"""Parts of a large image on which a fit's risk is looked at."""
+
+PROBE_EDGES = {2: (256, 256), 3: (32, 128, 128)}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,40 @@ class Problem:
     def without(self, held_out: Tensor) -> Problem:
         """Return the same problem with some voxels (1 in `held_out`) taken out of the data term."""
         return replace(self, weights=self.weights * (1 - held_out))
+
+    def seeing(self, observation: Tensor) -> Problem:
+        """Return the same problem with another observation of the same image."""
+        return replace(self, observation=observation * self.measured)
+
+    def filled(self) -> Tensor:
+        """Return the observation with the operator's first guess where nothing was measured."""
+        if bool((self.measured > 0).all()):
+            return self.observation
+        guess = self.operator.guess(self.observation, self.measured).base
+        return torch.where(self.measured > 0, self.observation, guess)
+
+    def noise(self, rng: torch.Generator) -> Tensor:
+        """Draw noise as the observation's, of its shape."""
+        return self.sigma * torch.randn(self.observation.shape, generator=rng, device=self.observation.device)
+
+    def probe(self) -> Problem:
+        """Return up to `PROBES` parts of the images, spread over them, as a stack of their own."""
+        count, _, *spatial = self.observation.shape
+        edges = [min(n, edge) for n, edge in zip(spatial, PROBE_EDGES[len(spatial)], strict=True)]
+        starts = [range(0, n - edge + 1, edge) for n, edge in zip(spatial, edges, strict=True)]
+        places = list(itertools.product(range(count), *starts))
+        if len(places) > PROBES:
+            places = [places[int((k + 0.5) * len(places) / PROBES)] for k in range(PROBES)]
+        boxes = [
+            (slice(n, n + 1), slice(None), *(slice(a, a + edge) for a, edge in zip(at, edges, strict=True)))
+            for n, *at in places
+        ]
+
+        def cut(part: Tensor) -> Tensor:
+            whole = part.expand(*part.shape[:2], *spatial)
+            return torch.cat([whole[box] for box in boxes])
+
+        return self._mapped(cut)
 
     def only(self, n: int) -> Problem:
         """Return the problem of one image of the stack."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dip_sci.image import Image
-    from dip_sci.restore import Report
+    from dip_sci.restoration import Report
 
 LIBRARIES = ("dip-sci", "torch", "numpy", "scipy", "nibabel", "pydicom", "tifffile")
 CURVE = 500
@@ -57,6 +57,8 @@ def record(image: Image, report: Report, *, digest: str | None = None) -> dict[s
         "best_step": report.best_step,
         "data_terms": _thinned(report.data_terms),
         "stop_curve": [list(point) for point in _thinned(report.stop_curve)],
+        "weights": report.weights,
+        "risks": report.risks,
         "clipped_voxels": report.clipped,
         "seconds": round(report.seconds, 2),
         "memory_bytes": report.memory,

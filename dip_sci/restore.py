@@ -2,116 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from dip_sci import choices, device, generators, stopping, supervision
+from dip_sci.combination import Combination, combine
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.preparation import Preparation, region_array
 from dip_sci.recipe import Recipe
+from dip_sci.restoration import Report, Restoration
 from dip_sci.stopping import StopReason
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
+    from typing import Any
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from dip_sci.choices import Choices
     from dip_sci.image import Image
     from dip_sci.problem import Problem
     from dip_sci.supervision import Supervision
 
+    Steps = Generator[Progress[NDArray[Any]], None, None]
+
 CORRELATED = 0.15
 """Lag-1 autocorrelation from which the noise is called correlated."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a restoration came about.
-
-    Attributes
-    ----------
-    recipe
-        The recipe with every option decided.
-    reasons
-        Why, for each option that was decided here.
-    noise
-        One sentence per channel and colour sample.
-    reason
-        Why the fit stopped.
-    steps, best_step
-        Steps done and the step of the state returned, in the last of the fits.
-    data_terms, stop_curve
-        One value per step, and the stop rule's ``(step, value)`` points, of the last of the fits.
-    clipped
-        Voxels that had to be clipped to the stored type.
-    seconds, memory
-        Time from start to end, and the most bytes seen in use.
-    device
-        What it ran on.
-    notes
-        Sentences a user should see.
-    """
-
-    recipe: Recipe
-    reasons: dict[str, str]
-    noise: tuple[str, ...]
-    reason: StopReason
-    steps: int
-    best_step: int
-    data_terms: list[float]
-    stop_curve: list[tuple[int, float]]
-    clipped: int
-    seconds: float
-    memory: int
-    device: str
-    notes: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run ended by itself, neither stopped by the user nor out of time."""
-        return self.reason not in (StopReason.CANCELLED, StopReason.TIME)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a run is expected to take on this machine.
-
-    Attributes
-    ----------
-    seconds
-        From start to end, if no stop rule ends it earlier.
-    memory
-        Bytes in use, as far as a few steps show.
-    """
-
-    seconds: float
-    memory: int
-
-
-@dataclass(frozen=True)
-class Restoration:
-    """A restored image with its maps and its report.
-
-    Attributes
-    ----------
-    image
-        The restored image: same grid, same type (or float32 if the recipe says so).
-    spread
-        Standard deviation over the networks, float32; ``None`` for a single network.
-    report
-        How it came about.
-    """
-
-    image: Image
-    spread: Image | None
-    report: Report
 
 
 def denoise(
@@ -189,69 +111,144 @@ def iter_restore(
     prepared = Preparation(image, choice.recipe, region_array(image, region))
     choice = choices.with_noise(choice, prepared.sigma)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
-    memory = device.memory_in_use(where)
-    fits: list[Fitted] = []
+    run = _Run(prepared, choice, where, len(problems), started)
     with device.kept_memory():
         for problem in problems:
-            fit = _start(problem, prepared, choice.recipe, started, cancel)
-            while True:
-                try:
-                    progress = next(fit)
-                except StopIteration as end:
-                    fits.append(end.value)
-                    break
-                memory = max(memory, progress.memory)
-                yield _progress(progress, prepared, tuple(fits), len(problems), started)
-            if fits[-1].reason in (StopReason.CANCELLED, StopReason.TIME):
+            yield from run.fit(problem, cancel)
+            if not run.complete:
                 break
-    nothing = np.empty((1, 0, *prepared.image_shape), np.float32)
-    stacks = torch.cat([f.estimate for f in fits], dim=1).cpu().numpy() if fits else nothing
-    result, clipped = prepared.finish(*prepared.values(stacks.mean(axis=0)))
-    last = fits[-1] if fits else None
-    report = Report(
-        recipe=choice.recipe,
-        reasons=choice.reasons,
-        noise=tuple(e.sentence for e in prepared.estimates),
-        reason=last.reason if last else StopReason.NOTHING,
-        steps=last.steps if last else 0,
-        best_step=last.best_step if last else 0,
-        data_terms=last.data_terms if last else [],
-        stop_curve=last.stop_curve if last else [],
-        clipped=clipped,
-        seconds=time.monotonic() - started,
-        memory=max(memory, device.memory_in_use(where)),
-        device=device.describe(where),
-        notes=tuple(_notes(prepared, fits, len(problems), clipped)),
-    )
-    return Restoration(result, _spread(prepared, stacks), report)
+            yield from run.combine(problem)
+    return run.restoration()
 
 
-TRIAL = 4
-"""Steps run to predict the time of all."""
+class _Run:
+    """What the fits of one image have yielded so far."""
 
+    def __init__(self, prepared: Preparation, choice: Choices, where: torch.device, parts: int, started: float) -> None:
+        self.prepared, self.choice, self.where, self.parts, self.started = prepared, choice, where, parts, started
+        self.recipe = choice.recipe
+        self.memory = device.memory_in_use(where)
+        self.fits: list[Fitted] = []
+        self.estimates: list[Tensor] = []
+        self.combinations: list[Combination] = []
+        self.last: Progress[Tensor] | None = None
 
-def expected_cost(image: Image, recipe: Recipe | None = None) -> Cost:
-    """Predict time and memory of a run by doing its first steps.
+    @property
+    def complete(self) -> bool:
+        return not self.fits or self.fits[-1].reason not in (StopReason.CANCELLED, StopReason.TIME)
 
-    Raises
-    ------
-    ImageError, RecipeError
-        As for `denoise`.
-    """
-    began = time.monotonic()
-    run = iter_restore(image, recipe)
-    steps = [(time.monotonic(), progress) for progress in itertools.islice(run, TRIAL)]
-    if not steps:
-        return Cost(time.monotonic() - began, device.memory_in_use(device.pick("cpu")))
-    times, progress = [t for t, _ in steps], steps[-1][1]
-    # The first step also warms up the machine.
-    step = (times[-1] - times[0]) / max(len(times) - 1, 1)
-    began_pass = time.monotonic()
-    progress.preview()
-    one_pass = time.monotonic() - began_pass
-    run.close()
-    all_passes = one_pass * choices.passes(recipe or Recipe(), image)
-    return Cost(times[0] - began + step * (progress.steps - 1) + all_passes, progress.memory)
+    def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
+        fit = _start(problem, self.prepared, self.recipe, self.started, cancel)
+        while True:
+            try:
+                self.last = next(fit)
+            except StopIteration as end:
+                self.fits.append(end.value)
+                self.estimates.append(end.value.estimate)
+                return
+            yield self._progress(self.last, len(self.fits))
+
+    def combine(self, problem: Problem) -> Steps:
+        """Weigh the last estimate against classical results."""
+        if self.recipe.output.classical == "none":
+            return
+        fitted = self.fits[-1]
+        again = fitted.again if self.recipe.output.classical == "blend" else None
+        rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
+        began = time.monotonic()
+        for found in combine(problem, fitted.estimate, again, rng):
+            if isinstance(found, Combination):
+                self.combinations.append(found)
+                self.estimates[-1] = found.estimate
+            elif self.last is not None:
+                left = (time.monotonic() - began) * (1 - found) / found
+                still = replace(self.last, eta=left, preview=lambda: fitted.estimate)
+                yield self._progress(still, len(self.fits) - 1)
+
+    def restoration(self) -> Restoration:
+        nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
+        stacks = torch.cat(self.estimates, dim=1).cpu().numpy() if self.estimates else nothing
+        result, clipped = self.prepared.finish(*self.prepared.values(stacks.mean(axis=0)))
+        last = self.fits[-1] if self.fits else None
+        best = self.combinations[-1] if self.combinations else None
+        report = Report(
+            recipe=self.recipe,
+            reasons=self.choice.reasons | ({"output.classical": best.sentence} if best else {}),
+            noise=tuple(e.sentence for e in self.prepared.estimates),
+            reason=last.reason if last else StopReason.NOTHING,
+            steps=last.steps if last else 0,
+            best_step=last.best_step if last else 0,
+            data_terms=last.data_terms if last else [],
+            stop_curve=last.stop_curve if last else [],
+            weights=best.weights if best else {},
+            risks=best.risks if best else {},
+            clipped=clipped,
+            seconds=time.monotonic() - self.started,
+            memory=max(self.memory, device.memory_in_use(self.where)),
+            device=device.describe(self.where),
+            notes=tuple(self._notes(clipped)),
+        )
+        return Restoration(result, self._spread(stacks), self._baseline(), report)
+
+    def _baseline(self) -> Image | None:
+        if not self.combinations:
+            return None
+        stack = torch.cat([c.baseline for c in self.combinations]).cpu().numpy()
+        return self.prepared.finish(*self.prepared.values(stack))[0]
+
+    def _spread(self, stacks: NDArray[np.float32]) -> Image | None:
+        if len(stacks) < 2:
+            return None
+        prepared = self.prepared
+        spread = np.zeros(prepared.image.shape, np.float32)
+        _, replaced = prepared.values(stacks[0])
+        each = np.stack([prepared.values(stack)[0][replaced] for stack in stacks])
+        spread[replaced] = each.std(axis=0, ddof=1)
+        return prepared.image.with_array(spread)
+
+    def _notes(self, clipped: int) -> list[str]:
+        prepared, fits, parts = self.prepared, self.fits, self.parts
+        notes = list(prepared.image.source.notes)
+        if fits and len(fits) < parts:
+            notes.append(
+                f"Only the first {len(fits)} of {parts} images were restored before the end; the rest is as it was."
+            )
+        if any(f.restarts for f in fits):
+            notes.append("The fit diverged once and was restarted at half the rate.")
+        if clipped:
+            notes.append(f"{clipped} voxels were clipped to what the stored type {prepared.image.dtype} can hold.")
+        correlation = max(e.correlation for e in prepared.estimates)
+        if correlation > CORRELATED:
+            notes.append(
+                f"The noise is correlated between neighbouring voxels (lag-1 autocorrelation {correlation:.2f}): "
+                "part of it looks like structure and will stay."
+            )
+        coarse = prepared.rounding()
+        if coarse:
+            notes.append(coarse)
+        return notes
+
+    def _progress(self, progress: Progress[Tensor], done: int) -> Progress[NDArray[Any]]:
+        """Put a fit's progress into that of the run, in which `done` fits came before it."""
+        self.memory = max(self.memory, progress.memory)
+        before = done * progress.steps
+        earlier = tuple(self.estimates[:done])
+
+        def preview() -> NDArray[Any]:
+            stack = torch.cat([*earlier, progress.preview()], dim=1).mean(dim=0)
+            return self.prepared.values(stack.cpu().numpy())[0]
+
+        return Progress(
+            step=before + progress.step,
+            steps=self.parts * progress.steps,
+            data_term=progress.data_term,
+            stop_value=progress.stop_value,
+            best_step=before + progress.best_step,
+            seconds=time.monotonic() - self.started,
+            eta=progress.eta + (self.parts - done - 1) * (progress.eta + progress.seconds),
+            memory=progress.memory,
+            preview=preview,
+        )
 
 
 def _start(
@@ -309,58 +306,3 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
     return supervision.Hide(
         problem, patch=patch, batch=1, seeds=seeds, held_out=held_out, passes=options.passes, hidden=hidden
     )
-
-
-def _progress(
-    progress: Progress[Tensor], prepared: Preparation, done: tuple[Fitted, ...], parts: int, started: float
-) -> Progress[NDArray[Any]]:
-    before = len(done) * progress.steps
-    left = progress.eta + (parts - len(done) - 1) * (progress.eta + progress.seconds)
-
-    def preview() -> NDArray[Any]:
-        estimates = [*(f.estimate for f in done), progress.preview()]
-        return prepared.values(torch.cat(estimates, dim=1).mean(dim=0).cpu().numpy())[0]
-
-    return Progress(
-        step=before + progress.step,
-        steps=parts * progress.steps,
-        data_term=progress.data_term,
-        stop_value=progress.stop_value,
-        best_step=before + progress.best_step,
-        seconds=time.monotonic() - started,
-        eta=left,
-        memory=progress.memory,
-        preview=preview,
-    )
-
-
-def _spread(prepared: Preparation, stacks: NDArray[np.float32]) -> Image | None:
-    if len(stacks) < 2:
-        return None
-    spread = np.zeros(prepared.image.shape, np.float32)
-    _, replaced = prepared.values(stacks[0])
-    each = np.stack([prepared.values(stack)[0][replaced] for stack in stacks])
-    spread[replaced] = each.std(axis=0, ddof=1)
-    return prepared.image.with_array(spread)
-
-
-def _notes(prepared: Preparation, fits: list[Fitted], parts: int, clipped: int) -> list[str]:
-    notes = list(prepared.image.source.notes)
-    if fits and len(fits) < parts:
-        notes.append(
-            f"Only the first {len(fits)} of {parts} images were restored before the end; the rest is as it was."
-        )
-    if any(f.restarts for f in fits):
-        notes.append("The fit diverged once and was restarted at half the rate.")
-    if clipped:
-        notes.append(f"{clipped} voxels were clipped to what the stored type {prepared.image.dtype} can hold.")
-    correlation = max(e.correlation for e in prepared.estimates)
-    if correlation > CORRELATED:
-        notes.append(
-            f"The noise is correlated between neighbouring voxels (lag-1 autocorrelation {correlation:.2f}): "
-            "part of it looks like structure and will stay."
-        )
-    coarse = prepared.rounding()
-    if coarse:
-        notes.append(coarse)
-    return notes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import copy
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -79,6 +80,10 @@ class Supervision(Protocol):
         """Mean square error of prediction at data the fit has not seen."""
         ...
 
+    def on(self, problem: Problem) -> Supervision | None:
+        """Return the same supervision for another observation; ``None`` where the network never sees one."""
+        ...
+
 
 def hold_out(problem: Problem, share: float, rng: torch.Generator) -> Tensor:
     """Draw the voxels kept out of a fit: 1 where held out, ``(N, 1, *spatial)``."""
@@ -125,6 +130,9 @@ class Full:
         """See `Supervision`: one pass, without jitter."""
         yield network(self.z)
 
+    def on(self, problem: Problem) -> None:
+        """See `Supervision`: the input is noise."""
+
     def risk(self, network: Network) -> float:
         """See `Supervision`: at the held-out voxels."""
         assert self.held_out is not None
@@ -167,6 +175,12 @@ class _Recorrupted:
         # The risk is watched on a few patches, always the same: a pass over a whole volume would take minutes.
         fixed = torch.Generator(problem.observation.device).manual_seed(0)
         self.probe = [place for _ in range(PROBES) for place in self.patches.draw(fixed)]
+
+    def on(self, problem: Problem) -> Self:
+        """See `Supervision`: to apply the fitted network, not to fit."""
+        other = copy.copy(self)
+        other.problem = problem
+        return other
 
     def _draw(self, rng: torch.Generator, *stacks: Tensor) -> list[Tensor]:
         """Cut the same random patches out of several stacks: each ``(K, B, C, *shape)``."""

@@ -14,6 +14,7 @@ TINY = {
     "input": {"channels": 4},
     "supervision": {"passes": 2},
     "fit": {"steps": 5, "precision": "float32"},
+    "output": {"classical": "none"},
 }
 
 

@@ -64,6 +64,7 @@ TABLE = {
     "stop.held_out": (HELD_OUT, 0.4),
     "stop.max_seconds": ({}, 1e-6),
     "output.dtype": ({}, "float32"),
+    "output.classical": ({}, "blend"),
 }
 ELSEWHERE = {"device"}
 """Options that no run on this machine can show."""

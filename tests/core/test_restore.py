@@ -8,9 +8,10 @@ import pytest
 import torch
 from scenes import noisy, scene, tiny
 
+from dip_sci.cost import expected_cost
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.image import Image, Source
-from dip_sci.restore import denoise, expected_cost, iter_restore
+from dip_sci.restore import denoise, iter_restore
 from dip_sci.stopping import StopReason
 
 FULL = {"supervision": {"kind": "full"}}

@@ -1,0 +1,73 @@
+"""Classical results beside ours: scikit-image's denoisers, set by the noise alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+
+NLM_STRENGTHS = (0.5, 0.8)
+"""Filter parameters h in standard deviations of the noise: scikit-image's advice, and a stronger one."""
+
+TV_STRENGTHS = (0.7, 1.2, 2.0)
+"""Weights of the total variation, in standard deviations of the noise."""
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A classical denoiser with its parameters set.
+
+    Attributes
+    ----------
+    name
+        What a report calls it.
+    apply
+        Maps an image ``(S, *spatial)`` and the standard deviation of its noise to the denoised image.
+    """
+
+    name: str
+    apply: Callable[[Array, float], Array]
+
+
+def classical_methods() -> list[Classical]:
+    """Return the denoisers that compete: non-local means and total variation, each at a few strengths.
+
+    Non-local means: Buades, Coll & Morel 2005, with the noise taken off the patch distances (Darbon et al.
+    2008). Total variation: Rudin, Osher & Fatemi 1992, by the algorithm of Chambolle 2004.
+    """
+    return [
+        *(Classical(f"non-local means (h {h:g} sd)", _nlm(h)) for h in NLM_STRENGTHS),
+        *(Classical(f"total variation (weight {w:g} sd)", _tv(w)) for w in TV_STRENGTHS),
+    ]
+
+
+def _nlm(h: float) -> Callable[[Array, float], Array]:
+    def apply(image: Array, sigma: float) -> Array:
+        from skimage.restoration import denoise_nl_means
+
+        size, reach = (5, 8) if image.ndim == 3 else (3, 3)
+        # A grey image must be given as one: with a channel axis of length 1 nothing is smoothed.
+        grey, axis = (image[0], None) if len(image) == 1 else (image, 0)
+        out = denoise_nl_means(grey, patch_size=size, patch_distance=reach, h=h * sigma, sigma=sigma, channel_axis=axis)
+        return np.asarray(out, np.float32).reshape(image.shape)
+
+    return apply
+
+
+def _tv(weight: float) -> Callable[[Array, float], Array]:
+    def apply(image: Array, sigma: float) -> Array:
+        from skimage.restoration import denoise_tv_chambolle
+
+        # The algorithm's own stopping threshold is meant for values of about one.
+        out = denoise_tv_chambolle(image / np.float32(sigma), weight=weight, channel_axis=0)
+        return np.asarray(out, np.float32) * np.float32(sigma)
+
+    return apply

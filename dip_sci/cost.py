@@ -1,0 +1,58 @@
+"""Cost: what a run will take on this machine."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dip_sci import choices, device
+from dip_sci.recipe import Recipe
+from dip_sci.restore import iter_restore
+
+if TYPE_CHECKING:
+    from dip_sci.image import Image
+
+TRIAL = 4
+"""Steps run to predict the time of all."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run is expected to take on this machine.
+
+    Attributes
+    ----------
+    seconds
+        From start to end, if no stop rule ends it earlier.
+    memory
+        Bytes in use, as far as a few steps show.
+    """
+
+    seconds: float
+    memory: int
+
+
+def expected_cost(image: Image, recipe: Recipe | None = None) -> Cost:
+    """Predict time and memory of a run by doing its first steps.
+
+    Raises
+    ------
+    ImageError, RecipeError
+        As for `denoise`.
+    """
+    began = time.monotonic()
+    run = iter_restore(image, recipe)
+    steps = [(time.monotonic(), progress) for progress in itertools.islice(run, TRIAL)]
+    if not steps:
+        return Cost(time.monotonic() - began, device.memory_in_use(device.pick("cpu")))
+    times, progress = [t for t, _ in steps], steps[-1][1]
+    # The first step also warms up the machine.
+    step = (times[-1] - times[0]) / max(len(times) - 1, 1)
+    began_pass = time.monotonic()
+    progress.preview()
+    one_pass = time.monotonic() - began_pass
+    run.close()
+    all_passes = one_pass * choices.passes(recipe or Recipe(), image)
+    return Cost(times[0] - began + step * (progress.steps - 1) + all_passes, progress.memory)

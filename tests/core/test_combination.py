@@ -1,0 +1,151 @@
+"""The blend with classical results: weights from the observation alone that are near those the truth would give."""
+
+import numpy as np
+import pytest
+import torch
+from scenes import noisy, problem, rng, scene, tiny
+
+from dip_sci.baseline import classical_methods
+from dip_sci.combination import NETWORK, Combination, combine
+from dip_sci.image import Image
+from dip_sci.restore import denoise, iter_restore
+
+BLEND = {"output": {"classical": "blend", "dtype": "float32"}}
+
+
+def blend(observed, estimate, again):
+    *shares, found = combine(observed, estimate, again, rng())
+    assert isinstance(found, Combination)
+    assert shares == sorted(shares)
+    assert shares[0] > 0
+    assert shares[-1] == pytest.approx(1)
+    return found
+
+
+def smoother(amount):
+    """A stand-in for a fitted network: a linear filter, whose risk on a copy is what it is on the original."""
+
+    def again(observed):
+        y = observed.observation
+        mean = torch.nn.functional.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
+        return ((1 - amount) * y + amount * mean)[None]
+
+    return again
+
+
+def error(image, truth):
+    return float((image - truth).square().mean())
+
+
+def waves(size, sigma, seed=0):
+    observed = problem(size, size, sigma=sigma, seed=seed)
+    clean = scene(size, size, seed=seed)
+    clean = (clean - clean.mean()) / clean.std()
+    return observed, torch.from_numpy(clean.astype(np.float32))[None, None]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("amount", [0.5, 1.0])
+def test_the_blend_is_about_as_good_as_with_weights_from_the_truth(amount, seed):
+    observed, truth = waves(128, 0.5, seed)
+    again = smoother(amount)
+    found = blend(observed, again(observed), again)
+    results = [again(observed)[0]]
+    results += [torch.from_numpy(m.apply(observed.observation[0].numpy(), 0.5))[None] for m in classical_methods()]
+    # The best blend of any two, weighed with the truth.
+    oracle = min(error(w * a + (1 - w) * b, truth) for a in results for b in results for w in np.linspace(0, 1, 11))
+    assert error(found.estimate.mean(0), truth) < 1.1 * oracle
+    assert sum(found.weights.values()) == pytest.approx(1)
+    assert min(found.weights.values()) >= 0
+
+
+def test_the_risk_is_the_mean_square_error():
+    observed, truth = waves(192, 0.6)
+    again = smoother(1.0)
+    found = blend(observed, again(observed), again)
+    # At the slightly stronger noise of the look; the filter passes on 1/9 of the added variance, a quarter.
+    assert found.risks[NETWORK] == pytest.approx(error(again(observed)[0], truth) / 0.36 + 0.25 / 9, abs=0.03)
+
+
+def test_a_network_that_knows_the_truth_gets_all_the_weight():
+    observed, truth = waves(128, 0.5)
+    found = blend(observed, truth[None], lambda _: truth[None])
+    assert found.weights[NETWORK] > 0.95
+
+
+def test_a_ruined_network_gets_none():
+    observed, _ = waves(128, 0.3)
+    found = blend(observed, torch.full((1, 1, 1, 128, 128), 9.0), lambda p: torch.full((1, *p.observation.shape), 9.0))
+    assert found.weights[NETWORK] == 0
+    assert float(found.estimate.max()) < 5
+
+
+def test_unmeasured_voxels_do_not_spread():
+    observed, _ = waves(64, 0.3)
+    holes = observed.measured.clone()
+    holes[..., 20:24, 20:24] = 0
+    broken = observed.__class__(
+        observed.observation * holes - 50 * (1 - holes), holes, holes, observed.sigma, observed.operator
+    )
+    found = blend(broken, broken.observation[None], lambda p: p.observation[None])
+    assert float(found.baseline.min()) > -5
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("YX", (48, 48)), ("ZYX", (10, 24, 24)), ("CYX", (2, 32, 32)), ("YXS", (32, 32, 3))]
+)
+def test_a_run_reports_the_classical_result_and_the_weights(axes, shape):
+    result = denoise(noisy(*shape, axes=axes), tiny(**BLEND))
+    assert result.baseline is not None
+    assert result.baseline.array.shape == shape
+    assert result.report.weights
+    assert sum(result.report.weights.values()) == pytest.approx(1)
+    assert "%" in result.report.reasons["output.classical"]
+    # Five steps are no fit: the classical result must have carried the day.
+    clean = scene(*shape)
+    before, after = (np.mean((a - clean) ** 2) for a in (noisy(*shape, axes=axes).array, result.image.array))
+    assert after < 0.7 * before
+
+
+def test_beside_leaves_the_result_alone():
+    image = noisy(48, 48)
+    alone, beside = (denoise(image, tiny(output={"classical": c})) for c in ("none", "beside"))
+    np.testing.assert_array_equal(alone.image.array, beside.image.array)
+    assert alone.baseline is None
+    assert beside.baseline is not None
+
+
+def test_full_supervision_has_a_baseline_but_no_blend():
+    result = denoise(noisy(32, 32), tiny(**BLEND, supervision={"kind": "full"}))
+    assert result.baseline is not None
+    assert result.report.weights == {NETWORK: 1.0}
+
+
+def test_outside_of_a_region_the_baseline_is_the_image_too():
+    image = noisy(40, 40)
+    region = np.zeros((40, 40), bool)
+    region[8:30, 8:30] = True
+    result = denoise(image, tiny(**BLEND), region=region)
+    assert result.baseline is not None
+    for made in (result.image, result.baseline):
+        np.testing.assert_array_equal(made.array[~region], image.array[~region])
+        assert not np.array_equal(made.array[region], image.array[region])
+
+
+def test_progress_goes_on_while_it_weighs():
+    run, seen = iter_restore(noisy(48, 48), tiny(**BLEND)), []
+    seen.extend(p.eta for p in run)
+    assert len(seen) > len(list(iter_restore(noisy(48, 48), tiny())))
+    assert seen[-1] == pytest.approx(0, abs=0.2)
+
+
+def test_an_interrupted_run_does_not_weigh():
+    recipe = tiny(output={"classical": "blend"}, stop={"max_seconds": 1e-3})
+    assert denoise(noisy(48, 48), recipe).baseline is None
+
+
+def test_integers_and_counts_keep_their_type():
+    counts = np.random.default_rng(0).poisson(scene(48, 48)).astype(np.uint16)
+    result = denoise(Image(counts, "YX"), tiny(output={"classical": "blend"}))
+    assert result.baseline is not None
+    assert result.image.dtype == result.baseline.dtype == np.uint16
