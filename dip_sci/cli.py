@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from dip_sci import __version__, io
 from dip_sci.errors import DipSciError, ReadError, RecipeError, WriteError
+from dip_sci.io.files import refuse_target
 from dip_sci.recipe import Recipe, explain
 
 if TYPE_CHECKING:
@@ -168,6 +170,48 @@ def demo(*, output: Output = Path("demo"), options: Options = None) -> int:
     before, after = _psnr(image, truth), _psnr(result.image, truth)
     screen.print(f"PSNR against the mean of five shots: {before:.1f} dB before, {after:.1f} dB after.")
     Console().print(f"Result:   {target}\nPicture:  {picture}", highlight=False, soft_wrap=True)
+    return EXIT_OK
+
+
+@app.command
+def calibrate(
+    *,
+    dark: Path,
+    flat: list[Path],
+    output: Output,
+    axes: str | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Measure a camera's gain, offset and read noise, for `--recipe` of the other commands.
+
+    Parameters
+    ----------
+    dark
+        Stack of two or more frames taken without light.
+    flat
+        Stack of two or more frames of a steady light, short of saturation; give one for each level of light.
+    output
+        Recipe with the noise of this camera, .yaml.
+    axes
+        Meaning of the stacks' dimensions (for instance TYX), where their files do not say.
+    overwrite
+        Replace an existing result.
+    as_json
+        Print what was measured, and nothing else.
+    """
+    from dip_sci import calibration
+
+    calibration.check_name(output)
+    refuse_target(output, [dark, *flat], overwrite=overwrite)
+    stacks = [calibration.frames(io.read(path, axes=axes), str(path)) for path in (dark, *flat)]
+    found = calibration.calibrate(stacks[0], stacks[1:])
+    io.write_text(output, found.text())
+    if as_json:
+        print(json.dumps(asdict(found), indent=1))  # noqa: T201
+        return EXIT_OK
+    screen.print(found.sentence, highlight=False, soft_wrap=True)
+    screen.print(f"Wrote {output}; use it with --recipe {output}.", highlight=False, soft_wrap=True)
     return EXIT_OK
 
 
