@@ -182,8 +182,8 @@ def calibrate(dark: Array, flats: Sequence[Array]) -> Calibration:
     Notes
     -----
     Each pixel's variance over its frames (of two frames: half of their squared difference) holds
-    neither fixed pattern nor lamp profile; frames are brought to one mean before, so that no
-    flicker of the lamp is in it either. Averaged over pixels, it rises with the mean above the
+    neither fixed pattern nor lamp profile; what the frames' means change by is taken off before,
+    so that no flicker of the lamp and no drift of the dark level is in it either. Averaged over pixels, it rises with the mean above the
     dark level by the gain (Janesick 2007): a line through the dark point, weighted by the
     variances' own errors. The errors follow from the scatter over pixels.
 
@@ -247,22 +247,12 @@ def _size(stack: Array) -> str:
     return f"{stack.shape[1]} x {stack.shape[2]} pixels"
 
 
-def _moments(stack: Array, good: Array, name: str, floor: float | None = None) -> tuple[Array, Array]:
-    """Mean and variance of each pixel over frames that were brought to one mean.
-
-    They are shifted; where `floor` is given, the grey level without light, they are scaled above it.
-    """
+def _moments(stack: Array, good: Array, profile: Array | float = 1.0) -> tuple[Array, Array]:
+    """Mean and variance of each pixel over the frames, less the changes of the frames' means times `profile`."""
     levels = np.array([frame[good].mean(dtype=np.float64) for frame in stack])
-    wanted = levels.mean()
-    if floor is not None and levels.min() - floor < 0.5 * (wanted - floor):
-        raise ImageError(
-            f"{name} is not steady: its frames have means from {levels.min():.6g} to {levels.max():.6g} grey levels. "
-            "Leave out those that were taken without light."
-        )
     mean, squares = np.zeros(stack.shape[1:]), np.zeros(stack.shape[1:])
     for n, (frame, level) in enumerate(zip(stack, levels, strict=True), 1):
-        x = np.where(good, frame, level)
-        x = x + (wanted - level) if floor is None else floor + (x - floor) * ((wanted - floor) / (level - floor))
+        x = np.where(good, frame, level) - (level - levels.mean()) * profile
         step = x - mean
         mean += step / n
         squares += step * (x - mean)
@@ -281,8 +271,8 @@ def _least(stack: Array) -> float:
 
 
 def _dark(stack: Array, good: Array) -> _Dark:
-    good = _near(_moments(stack, good, DARK)[0], good, np.sqrt(_least(stack)))
-    mean, variance = _moments(stack, good, DARK)
+    good = _near(_moments(stack, good)[0], good, np.sqrt(_least(stack)))
+    mean, variance = _moments(stack, good)
     keep = good & (variance <= np.quantile(variance[good], 0.95))
     for _ in range(ROUNDS):
         keep = good & (variance <= _limit(stack) * max(variance[keep].mean(), _least(stack)))
@@ -316,16 +306,16 @@ def _saturation(flats: Sequence[Array], good: Array) -> float:
 def _flat(stack: Array, name: str, zero: _Dark, level: float) -> _Flat:
     good = zero.good & (stack.max(axis=0) < level)
     _refuse_saturated(good, zero.good, name, level)
-    floor, dark_variance = float(zero.mean[good].mean()), float(zero.variance[zero.good].mean())
-    brightness = float(np.mean([frame[good].mean(dtype=np.float64) for frame in stack])) - floor
-    chance = np.sqrt(max(dark_variance, _least(stack)) / good.sum())
+    mean, _ = _moments(stack, good)
+    lift, dark_variance = mean - zero.mean, float(zero.variance[zero.good].mean())
+    brightness, chance = float(lift[good].mean()), np.sqrt(max(dark_variance, _least(stack)) / good.sum())
     if brightness <= MARGIN * chance:
         raise ImageError(
-            f"{name} is not brighter than the dark one: {brightness + floor:.6g} grey levels against {floor:.6g}. "
-            "Were they exchanged?"
+            f"{name} is not brighter than the dark one: {mean[good].mean():.6g} grey levels against "
+            f"{zero.mean[good].mean():.6g}. Were they exchanged?"
         )
-    mean, variance = _moments(stack, good, name, floor)
-    lift = mean - zero.mean
+    # A lamp that flickers does so in proportion: each pixel by its own share of the light.
+    _, variance = _moments(stack, good, lift / brightness)
     keep = good & (variance <= np.quantile(variance[good], 0.95))
     for _ in range(ROUNDS):
         gain = max(variance[keep].mean() - dark_variance, 0) / lift[keep].mean()
