@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
     ["errors"],
     ["image"],
-    ["recipe", "scaling", "noise", "layout", "io"],
-    ["noise_estimate", "operators"],
+    ["recipe", "scaling", "noise", "noise_structure", "layout", "io"],
+    ["noise_estimate", "calibration", "operators"],
     ["data_term", "problem"],
     ["generators", "inputs", "device", "tiling"],
     ["supervision"],
