@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dip_sci.errors import ImageError
-from dip_sci.noise import Gaussian, NoiseModel, PoissonGaussian
+from dip_sci.noise import Gaussian, Pointwise, PoissonGaussian
+from dip_sci.noise_structure import Structure, structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,20 +33,27 @@ class NoiseEstimate:
     Attributes
     ----------
     model
-        The model, with its parameters in image units.
+        How a single voxel scatters, with its parameters in image units.
     sentence
         What was found and how, for the user.
-    correlation
-        Lag-1 autocorrelation of the noise in flat parts, about 0 where it is independent from
-        voxel to voxel.
+    structure
+        Correlation and local strength of the noise, stabilised by `model`; ``None`` where the image
+        is too small to say: the noise then counts as independent and as strong everywhere.
     """
 
-    model: NoiseModel
+    model: Pointwise
     sentence: str
-    correlation: float
+    structure: Structure | None = None
+
+    @property
+    def correlation(self) -> float:
+        """Larger of the noise's lag-1 autocorrelations along X and Y; 0 where they are not known."""
+        return max(self.structure.lags, key=abs) if self.structure else 0.0
 
 
-def estimate(values: NDArray[Any], measured: NDArray[np.bool_], options: NoiseOptions) -> NoiseEstimate:
+def estimate(
+    values: NDArray[Any], measured: NDArray[np.bool_], options: NoiseOptions, *, volume: bool = False
+) -> NoiseEstimate:
     """Find the noise model of one image; what the user gave wins.
 
     Parameters
@@ -56,6 +64,8 @@ def estimate(values: NDArray[Any], measured: NDArray[np.bool_], options: NoiseOp
         Boolean, same shape: voxels that count.
     options
         The recipe's noise group.
+    volume
+        Whether the planes are neighbours in space.
 
     Returns
     -------
@@ -66,27 +76,64 @@ def estimate(values: NDArray[Any], measured: NDArray[np.bool_], options: NoiseOp
     Gaussian: the median absolute deviation of diagonal Haar details (Donoho & Johnstone 1994).
     Poisson-Gaussian: the line variance = gain * mean + constant through the flattest blocks of
     each intensity (after Foi et al. 2008), where blocks with saturated pixels do not count.
+
+    Such details see only part of correlated noise. Where the structure of the stabilised noise says
+    that it is correlated, a model that was measured is scaled to all of it.
     """
     if not measured.any():
         raise ImageError("The image holds no finite, measured voxel: there is nothing to restore.")
-    blocks = _blocks(values, measured)
-    correlation = _lag_one(blocks)
+    model, why = _pointwise(values, measured, options)
+    stable = np.where(measured, model.stabilise(values), 0)
+    found = structure(stable, measured, volume=volume)
+    if found is not None and options.spatial != "auto":
+        found = replace(found, correlated=options.spatial == "correlated")
+    if found is not None and found.correlated and _from_user(options) is None:
+        model = _scaled(model, found.level)
+        found = replace(found, level=1.0)
+    return NoiseEstimate(model, f"{_describe(model)}{why}{_spread_out(found)}.", found)
+
+
+def _pointwise(values: NDArray[Any], measured: NDArray[np.bool_], options: NoiseOptions) -> tuple[Pointwise, str]:
+    """Return the model of single voxels and where it comes from."""
     given = _from_user(options)
     if given is not None:
-        return NoiseEstimate(given, f"{_describe(given)}, as given.", correlation)
+        return given, ", as given"
     # A camera's offset or read noise given without a gain still says that photons are counted.
     counted = options.model == "poisson_gaussian" or options.offset is not None or options.read_noise is not None
-    model = None if options.model == "gaussian" else _mean_variance(blocks, options, counted=counted)
-    if model is not None:
-        return NoiseEstimate(model, f"{_describe(model)}, from the variance of flat blocks.", correlation)
-    found = Gaussian(_sigma(values, measured))
+    if options.model != "gaussian":
+        model = _mean_variance(_blocks(values, measured), options, counted=counted)
+        if model is not None:
+            return model, ", from the variance of flat blocks"
     why = ", from the finest details"
     if counted:
         why += "; it was to be Poisson-Gaussian, but the variance does not rise with the grey level"
-    return NoiseEstimate(found, f"{_describe(found)}{why}.", correlation)
+    return Gaussian(_sigma(values, measured)), why
 
 
-def _from_user(options: NoiseOptions) -> NoiseModel | None:
+def _scaled(model: Pointwise, factor: float) -> Pointwise:
+    """Scale the noise's standard deviation."""
+    if isinstance(model, PoissonGaussian):
+        return PoissonGaussian(model.gain * factor**2, model.offset, model.read_noise * factor)
+    assert isinstance(model, Gaussian)
+    return Gaussian(model.sigma * factor)
+
+
+def _spread_out(found: Structure | None) -> str:
+    """Put into words how the noise is spread."""
+    if found is None:
+        return ""
+    words = ""
+    if found.correlated:
+        words = ", correlated between neighbours (lag-1 autocorrelation {:.2f} along X, {:.2f} along Y)".format(
+            *found.lags
+        )
+    if found.sd_map is not None:
+        low, high = np.quantile(found.sd_map, (0.05, 0.95))
+        words += f", between {low:.1f} and {high:.1f} times as strong from place to place"
+    return words
+
+
+def _from_user(options: NoiseOptions) -> Pointwise | None:
     if options.sigma is not None:
         return Gaussian(options.sigma)
     if options.gain is not None:
@@ -94,7 +141,7 @@ def _from_user(options: NoiseOptions) -> NoiseModel | None:
     return None
 
 
-def _describe(model: NoiseModel) -> str:
+def _describe(model: Pointwise) -> str:
     if isinstance(model, PoissonGaussian):
         return (
             f"Poisson-Gaussian noise: {model.gain:.4g} grey levels per photon, "
@@ -132,9 +179,8 @@ def _spread(values: NDArray[Any]) -> float:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Unsaturated blocks: their pixels less a fitted plane, means, and noise variances."""
+    """Unsaturated blocks: their means, noise variances, and how much coarser content they hold."""
 
-    detail: NDArray[np.float64]
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
     coarse: NDArray[np.float64]
@@ -160,7 +206,7 @@ def _blocks(values: NDArray[Any], measured: NDArray[np.bool_]) -> _Blocks:
     # Flatness is judged on the 2x2 means: orthogonal to the Haar details, so that choosing the flattest blocks
     # does not choose those where the noise happened to be weak.
     coarse = flat.reshape(-1, BLOCK // 2, 2, BLOCK // 2, 2).mean(axis=(2, 4))
-    return _Blocks(flat, mean, variance, coarse.var(axis=(1, 2)))
+    return _Blocks(mean, variance, coarse.var(axis=(1, 2)))
 
 
 def _tiles(plane: NDArray[Any]) -> NDArray[Any]:
@@ -175,20 +221,6 @@ def _without_plane(tiles: NDArray[np.float64]) -> NDArray[np.float64]:
     for direction in (ramp[:, None] * np.ones(BLOCK), ramp[None, :] * np.ones((BLOCK, 1))):
         flat = flat - (flat * direction).sum(axis=(1, 2), keepdims=True) * direction
     return flat
-
-
-def _lag_one(blocks: _Blocks) -> float:
-    """Mean of the two in-plane lag-1 autocorrelations over the flattest third of the blocks."""
-    if len(blocks.mean) < 4:
-        return 0.0
-    rough = blocks.detail.var(axis=(1, 2))
-    flat = blocks.detail[rough <= np.quantile(rough, 1 / 3)]
-    power = (flat**2).mean()
-    if power == 0:
-        return 0.0
-    both = [(flat[:, 1:] * flat[:, :-1]).mean(), (flat[:, :, 1:] * flat[:, :, :-1]).mean()]
-    # Taking out the plane takes 3 degrees of freedom from each block, which correlates neighbours negatively.
-    return float(np.mean(both) / power) + 3 / BLOCK**2
 
 
 def _mean_variance(blocks: _Blocks, options: NoiseOptions, *, counted: bool) -> PoissonGaussian | None:

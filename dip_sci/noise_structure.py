@@ -39,7 +39,7 @@ CELL = 8
 """Edge of the cells in which the local strength is measured."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Structure:
     """Noise's correlation and where it is strong, on a scale on which the pointwise model's SD is 1.
 
@@ -107,6 +107,8 @@ def structure(values: NDArray[Any], measured: NDArray[np.bool_], *, volume: bool
     correlated = _counts(lags) or _counts(lags_bright)
     chosen = coefficients if _counts(lags) or not correlated else coefficients[bright]
     spectrum = _spectrum(chosen, 0.6 if correlated else 0.3)
+    if not spectrum.any():
+        return None
     kernel = _kernel(spectrum)
     patchy = np.quantile(coarse_map, 0.95) > PATCHY * np.quantile(coarse_map, 0.05)
     level = float(np.sqrt(_mean(spectrum)))
@@ -143,8 +145,8 @@ def _local_strength(planes: Array, seen: NDArray[np.bool_]) -> Array:
     cut = np.s_[:, : shape[0] * CELL, : shape[1] * CELL]
 
     def cells(array: NDArray[Any]) -> NDArray[Any]:
-        cells = array[cut].reshape(len(array), shape[0], CELL, shape[1], CELL)
-        return cells.swapaxes(2, 3).reshape(len(array), *shape, CELL * CELL)
+        blocks = array[cut].reshape(len(array), shape[0], CELL, shape[1], CELL)
+        return blocks.swapaxes(2, 3).reshape(len(array), *shape, CELL * CELL)
 
     strength = np.median(cells(detail), axis=-1)
     # A cell that is saturated, empty or not measured says nothing.
@@ -157,8 +159,8 @@ def _local_strength(planes: Array, seen: NDArray[np.bool_]) -> Array:
         return np.ones_like(strength)
     logs = np.where(known, smooth / np.maximum(weight, 1e-3), 0.0)
     logs = np.where(known, logs, np.median(logs[known]))
-    relative: Array = np.exp(logs - np.median(logs[known]))
-    return relative
+    logs -= np.median(logs[known])
+    return np.asarray(np.exp(logs))
 
 
 def _enlarged(cells: Array, shape: tuple[int, ...]) -> Array:
@@ -177,8 +179,11 @@ def _enlarged(cells: Array, shape: tuple[int, ...]) -> Array:
 
 def _blocks(planes: Array, seen: NDArray[np.bool_]) -> Array:
     """Overlapping blocks that are measured throughout, ``(blocks, 16, 16)``; from a volume not all of them."""
-    views = [np.lib.stride_tricks.sliding_window_view(a, (BLOCK, BLOCK), axis=(1, 2)) for a in (planes, seen)]
-    y, ok = (v[:, ::STEP, ::STEP] for v in views)
+
+    def views(stack: NDArray[Any]) -> NDArray[Any]:
+        return np.lib.stride_tricks.sliding_window_view(stack, (BLOCK, BLOCK), axis=(1, 2))[:, ::STEP, ::STEP]
+
+    y, ok = views(planes), views(seen)
     places = np.argwhere(ok.all(axis=(-1, -2)))
     places = places[:: max(1, len(places) // MOST_BLOCKS)]
     taken: Array = y[tuple(places.T)]
@@ -188,7 +193,11 @@ def _blocks(planes: Array, seen: NDArray[np.bool_]) -> Array:
 def _cosine(blocks: Array) -> Array:
     from scipy.fft import dctn
 
-    found: Array = dctn(blocks, axes=(1, 2), norm="ortho")
+    # A slope goes on at all frequencies, down to the finest; noise has a hundredth of its power in it.
+    ramp = np.linspace(-1, 1, BLOCK)
+    across, down = (blocks.mean(axis=axis) @ ramp / (ramp @ ramp) for axis in (1, 2))
+    plane = across[:, None, None] * ramp + down[:, None, None] * ramp[:, None]
+    found: Array = dctn(blocks - plane, axes=(1, 2), norm="ortho")
     return found
 
 
@@ -208,7 +217,8 @@ def _spectrum(coefficients: Array, share: float) -> Array:
 def _weights() -> Array:
     # The zero frequency stands for half a band.
     edge = np.where(np.arange(BLOCK) == 0, 0.5, 1.0)
-    return np.outer(edge, edge) / (BLOCK - 0.5) ** 2
+    weights: Array = np.multiply.outer(edge, edge) / (BLOCK - 0.5) ** 2
+    return weights
 
 
 def _mean(spectrum: Array) -> float:
@@ -221,14 +231,15 @@ def _kernel(spectrum: Array) -> Array:
     kernel: Array = waves.T @ (spectrum * _weights()) @ waves
     # Faded out towards the last lags, so that its spectrum stays smooth.
     fade = np.cos(np.pi / 2 * np.arange(-REACH, REACH + 1) / (REACH + 1)) ** 0.5
-    return kernel / kernel[REACH, REACH] * np.outer(fade, fade)
+    kernel *= np.outer(fade, fade) / kernel[REACH, REACH]
+    return kernel
 
 
 def _lags(spectrum: Array) -> tuple[float, float]:
     cosine = np.cos(np.pi / BLOCK * np.arange(BLOCK))
     weighted = spectrum * _weights()
-    total = weighted.sum()
-    return float((weighted * cosine[None, :]).sum() / total), float((weighted * cosine[:, None]).sum() / total)
+    total = weighted.sum() + 1e-300
+    return float((weighted * cosine).sum() / total), float((weighted * cosine[:, None]).sum() / total)
 
 
 def _between_planes(planes: Array, seen: NDArray[np.bool_]) -> float:

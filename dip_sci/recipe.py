@@ -42,6 +42,8 @@ class NoiseOptions(_Group):
     """Grey level of the camera without light (Poisson-Gaussian)."""
     read_noise: Annotated[float, Field(ge=0)] | None = None
     """Standard deviation of the camera's read noise, in grey levels (Poisson-Gaussian)."""
+    spatial: Literal["auto", "independent", "correlated"] = "auto"
+    """Whether neighbouring voxels share noise; `auto`: as measured."""
 
     @model_validator(mode="after")
     def _one_model(self) -> NoiseOptions:

