@@ -26,7 +26,7 @@ GIVE_UP = 200
 
 TIMED = 10
 
-STEPS = (20, 30, 45, 65, 95, 140, 200, 300, 450, 700)
+STEPS = (20, 30, 45, 65, 95, 140, 200, 300, 400, 500, 700)
 KEPT = Path(__file__).parent / "out" / "time_to_quality.json"
 
 

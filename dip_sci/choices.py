@@ -40,6 +40,11 @@ FEW_HIDDEN, MANY_HIDDEN = (0.1, 0.4), (0.1, 0.6)
 STRONG = 0.7
 """Noise, as a share of the image's contrast, beyond which a voxel says so little that more of them can be hidden."""
 
+WEAK = 0.5
+"""Noise, as a share of the image's contrast, below which a small patch says enough for a step: more of them fit."""
+
+SMALL_PATCH, MORE_STEPS, HIGHER_RATE = 128, 1.8, 0.003
+
 THICK = 3.0
 """Planes further apart than this many in-plane spacings say little about each other: 2D."""
 
@@ -50,12 +55,15 @@ class Choices:
 
     Attributes
     ----------
+    given
+        The recipe as the user wrote it.
     recipe
         All options decided, but for the noise (estimated per channel) and the device.
     reasons
         By option, why.
     """
 
+    given: Recipe
     recipe: Recipe
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -87,14 +95,14 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
     full = kind == "full"
     changes: dict[str, Any] = {
         "generator": _generator(recipe, full, ndim, effort),
-        "supervision": _supervision(recipe, kind, ndim, effort, reasons),
+        "supervision": _supervision(recipe, kind, ndim, effort),
         "fit": _fit(recipe, image, full, ndim, effort, fast_bfloat16, reasons),
     }
     changes["stop"] = _stop(recipe, full, changes["fit"]["steps"], reasons)
-    return Choices(recipe.merged(changes), reasons)
+    return Choices(recipe, recipe.merged(changes), reasons)
 
 
-def with_noise(choice: Choices, sigma: float) -> Choices:
+def with_noise(choice: Choices, sigma: float, *, correlated: bool) -> Choices:
     """Decide what depends on the noise.
 
     Parameters
@@ -103,14 +111,46 @@ def with_noise(choice: Choices, sigma: float) -> Choices:
         From `decide`.
     sigma
         Standard deviation of the noise over that of the noisy image, 0 to 1.
+    correlated
+        Whether neighbouring voxels share noise.
     """
-    options = choice.recipe.supervision
-    if options.hidden is not None or options.kind == "full" or options.recorrupt != "hide":
+    given, recipe, reasons = choice.given, choice.recipe, dict(choice.reasons)
+    if recipe.supervision.kind == "full":
         return choice
-    hidden = MANY_HIDDEN if sigma > STRONG else FEW_HIDDEN
-    reason = f"{hidden[0]} to {hidden[1]}: the noise is {sigma:.0%} of all contrast"
-    recipe = choice.recipe.merged({"supervision": {"hidden": hidden}})
-    return Choices(recipe, {**choice.reasons, "supervision.hidden": reason})
+    supervision: dict[str, Any] = {}
+    if given.supervision.recorrupt == "auto":
+        supervision["recorrupt"] = "split" if correlated else "hide"
+        reasons["supervision.recorrupt"] = (
+            "split: neighbouring voxels share noise, so that a hidden one gives its noise away"
+            if correlated
+            else "hide: the noise is independent from voxel to voxel"
+        )
+    if given.supervision.hidden is None:
+        low, high = supervision["hidden"] = MANY_HIDDEN if sigma > STRONG else FEW_HIDDEN
+        reasons["supervision.hidden"] = f"{low} to {high}: the noise is {sigma:.0%} of all contrast"
+    recipe = recipe.merged({"supervision": supervision})
+    if sigma < WEAK and recipe.supervision.recorrupt == "hide" and recipe.generator.ndim == "2d":
+        recipe = _small_patches(given, recipe, reasons)
+    return Choices(given, recipe, reasons)
+
+
+def _small_patches(given: Recipe, recipe: Recipe, reasons: dict[str, str]) -> Recipe:
+    """Trade the size of the patches for steps: weak noise leaves a fit short of steps, not of voxels."""
+    changes: dict[str, Any] = {"supervision": {}, "fit": {}, "stop": {}}
+    if given.supervision.patch is None:
+        changes["supervision"]["patch"] = SMALL_PATCH
+        reasons["supervision.patch"] = (
+            f"{SMALL_PATCH}: the noise is weak, so that many small steps do more than few large"
+        )
+    if given.fit.rate is None:
+        changes["fit"]["rate"] = HIGHER_RATE
+    if given.fit.steps is None and given.supervision.patch is None:
+        assert recipe.fit.steps is not None
+        steps = changes["fit"]["steps"] = round(MORE_STEPS * recipe.fit.steps)
+        reasons["fit.steps"] = f"{steps}: preset {recipe.preset} for small patches"
+        if given.stop.min_start is None:
+            changes["stop"]["min_start"] = min(100, steps // 5)
+    return recipe.merged(changes)
 
 
 def passes(recipe: Recipe, image: Image) -> int:
@@ -156,16 +196,10 @@ def _generator(recipe: Recipe, full: bool, ndim: str, effort: _Effort) -> dict[s
     }
 
 
-def _supervision(recipe: Recipe, kind: str, ndim: str, effort: _Effort, reasons: dict[str, str]) -> dict[str, Any]:
+def _supervision(recipe: Recipe, kind: str, ndim: str, effort: _Effort) -> dict[str, Any]:
     options = recipe.supervision
-    recorrupt = options.recorrupt
-    if recorrupt == "auto":
-        recorrupt = "hide"
-        if kind == "recorrupted":
-            reasons["supervision.recorrupt"] = "hide: the noise is taken to be independent from voxel to voxel"
     return {
         "kind": kind,
-        "recorrupt": recorrupt,
         "passes": _or(options.passes, effort.passes),
         "patch": _or(options.patch, 256 if ndim == "2d" else 64),
     }

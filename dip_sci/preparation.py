@@ -14,11 +14,13 @@ from dip_sci.noise import Gaussian
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling, cast
+from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dip_sci.image import Image
+    from dip_sci.noise_structure import Structure
     from dip_sci.recipe import Recipe
 
 MARGIN = 32
@@ -27,7 +29,7 @@ MARGIN = 32
 COARSE = 3.0
 """Noise in grey levels below which a result in whole numbers loses noticeably: it may be 10 times cleaner."""
 
-NOTHING_MEASURED = noise_estimate.NoiseEstimate(Gaussian(1.0), "No voxel of this channel was measured.", 0.0)
+NOTHING_MEASURED = noise_estimate.NoiseEstimate(Gaussian(1.0), "No voxel of this channel was measured.", None)
 
 LARGEST = 1e30
 """Magnitude beyond which float32 arithmetic would overflow."""
@@ -108,11 +110,8 @@ class Preparation:
         # A voxel of a colour image counts as measured when all of its samples are.
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
         weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
-        width = np.broadcast_to(
-            (1 / self.scaling.width).astype(np.float32), (*self._stack_shape[:3], *(1,) * len(self.layout.spatial))
-        )
-        sigma = torch.from_numpy(self._to_batch(width).copy())
-        whole = Problem(observation, measured, weights, sigma, operator).to(device)
+        sigma = torch.from_numpy(self._to_batch(self._noise_sd()))
+        whole = Problem(observation, measured, weights, sigma, operator, self._texture()).to(device)
         if self.recipe.supervision.kind == "recorrupted":
             return [whole]
         return [whole.only(n) for n in range(self.images)]
@@ -173,19 +172,55 @@ class Preparation:
             "rounding to the stored type costs precision. Set output.dtype to float32 to keep it."
         )
 
+    @property
+    def correlated(self) -> bool:
+        """Whether neighbouring voxels share noise."""
+        return any(s.correlated for s in self._structures())
+
+    def _structures(self) -> list[Structure]:
+        return [e.structure for e in self.estimates if e.structure is not None]
+
+    def _texture(self) -> Texture:
+        """Average the autocorrelations of the channels whose noise has one."""
+        kernels = [s.kernel for s in self._structures() if s.correlated]
+        return Texture(np.mean(kernels, axis=0) if kernels else None)
+
+    def _noise_sd(self) -> NDArray[np.float32]:
+        """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""
+        spatial = len(self.layout.spatial)
+        flat = (*self._stack_shape[:3], *(1,) * spatial)
+        sd: NDArray[np.float32] = np.broadcast_to((1 / self.scaling.width).astype(np.float32), flat)
+        if not any(s.correlated and s.sd_map is not None for s in self._structures()):
+            return sd.copy()
+        maps = self.layout.stack(np.ones(self._whole[self._keep].shape, np.float32))
+        for index, estimate in self._each():
+            found = estimate.structure
+            if found is not None and found.correlated and found.sd_map is not None:
+                maps[index] = found.sd_map
+        # The maps are of the whole image, the problem is of its part around the region of interest.
+        inside = tuple(slice(None) if a == "S" else b for a, b in zip(self.image.axes, self._box, strict=True))
+        local: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])
+        return sd * local
+
     def _each(self) -> list[tuple[tuple[int, int], noise_estimate.NoiseEstimate]]:
         samples = self._sample_count()
         return [((k // samples, k % samples), e) for k, e in enumerate(self.estimates)]
+
+    @property
+    def _keep(self) -> tuple[slice, ...]:
+        """The whole image, but without an alpha sample."""
+        return tuple(b if a == "S" else slice(None) for a, b in zip(self.image.axes, self._box, strict=True))
 
     def _sample_count(self) -> int:
         return self._shape[self.image.axes.index("S")] if "S" in self.image.axes else 1
 
     def _estimate(self, measured: NDArray[np.bool_]) -> list[noise_estimate.NoiseEstimate]:
         # The noise of a small region is that of the whole image, where there is far more to measure it on.
-        keep = tuple(b if a == "S" else slice(None) for a, b in zip(self.image.axes, self._box, strict=True))
-        values, seen = self.layout.stack(self._whole[keep]), self.layout.stack(measured[keep])
+        values, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
         return [
-            noise_estimate.estimate(values[i], seen[i], self.recipe.noise) if seen[i].any() else NOTHING_MEASURED
+            noise_estimate.estimate(values[i], seen[i], self.recipe.noise, volume=len(self.layout.spatial) == 3)
+            if seen[i].any()
+            else NOTHING_MEASURED
             for i in np.ndindex(*values.shape[:2])
         ]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +36,12 @@ class Problem:
     weights
         Weight of each voxel in the data term, 0 where unmeasured; ``(N, 1, *spatial)``.
     sigma
-        Standard deviation of the noise on the network's range, ``(N, C, 1, ...)``.
+        Standard deviation of the noise on the network's range, ``(N, C, *spatial)`` or with ones for
+        the spatial sizes.
     operator
         The forward operator.
+    texture
+        What neighbours' noise has in common.
     """
 
     observation: Tensor
@@ -44,6 +49,7 @@ class Problem:
     weights: Tensor
     sigma: Tensor
     operator: Operator
+    texture: Texture = field(default_factory=Texture)
 
     def data_term(self, image: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean square of ``A x - y``: on the stabilised scale, the Gaussian -log p up to a constant.
@@ -83,7 +89,7 @@ class Problem:
 
     def noise(self, rng: torch.Generator) -> Tensor:
         """Draw noise as the observation's, of its shape."""
-        return self.sigma * torch.randn(self.observation.shape, generator=rng, device=self.observation.device)
+        return self.sigma * self.texture.draw(self.observation.shape, rng)
 
     def probe(self) -> Problem:
         """Return up to `PROBES` parts of the images, spread over them, as a stack of their own."""

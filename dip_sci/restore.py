@@ -109,7 +109,7 @@ def iter_restore(
     where = device.pick(recipe.device)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     prepared = Preparation(image, choice.recipe, region_array(image, region))
-    choice = choices.with_noise(choice, prepared.sigma)
+    choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = _Run(prepared, choice, where, len(problems), started)
     with device.kept_memory():

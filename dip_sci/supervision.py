@@ -24,6 +24,10 @@ PROBES = 4
 """Patches on which the risk of a recorrupted fit is watched."""
 
 
+FEW_PASSES = 4
+"""Passes that give away how good a network is."""
+
+
 class Example(NamedTuple):
     """One step's lesson, for K networks.
 
@@ -177,9 +181,9 @@ class _Recorrupted:
         self.probe = [place for _ in range(PROBES) for place in self.patches.draw(fixed)]
 
     def on(self, problem: Problem) -> Self:
-        """See `Supervision`: to apply the fitted network, not to fit."""
+        """See `Supervision`: to apply the fitted network, not to fit; in few passes."""
         other = copy.copy(self)
-        other.problem = problem
+        other.problem, other.count = problem, min(self.count, FEW_PASSES)
         return other
 
     def _draw(self, rng: torch.Generator, *stacks: Tensor) -> list[Tensor]:
@@ -300,14 +304,11 @@ class Split(_Recorrupted):
         super().__init__(problem, patch, batch, seeds, None, passes)
         self.strength = strength
 
-    def _noise(self, like: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
-        return sigma * torch.randn(like.shape, generator=rng, device=like.device)
-
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
         sigma = self.problem.sigma.expand_as(self.problem.observation)
         y, measured, weights, sd = self._draw(rng, self.problem.observation, self.problem.measured, self.weights, sigma)
-        e = self._noise(y, sd, rng)
+        e = sd * self.problem.texture.draw(y.shape, rng)
         seen, base = self._see(y + self.strength * e, measured)
         return Example(seen, base, y - e / self.strength, weights)
 
@@ -315,8 +316,7 @@ class Split(_Recorrupted):
         """See `Supervision`: the mean over draws of the added noise."""
         y, total = self.problem.observation, None
         for index in range(self.count):
-            e = self._noise(y, self.problem.sigma, rng)
-            restored = self._apply(network, y + self.strength * e, self.problem.measured)
+            restored = self._apply(network, y + self.strength * self.problem.noise(rng), self.problem.measured)
             total = restored if total is None else total + restored
             yield total / (index + 1)
 
@@ -326,6 +326,6 @@ class Split(_Recorrupted):
         y, measured, weights, sd = self._cut(
             self.probe, self.problem.observation, self.problem.measured, self.weights, sigma
         )
-        e = self._noise(y, sd, torch.Generator(y.device).manual_seed(0))
+        e = sd * self.problem.texture.draw(y.shape, torch.Generator(y.device).manual_seed(0))
         seen, base = self._see(y + self.strength * e, measured)
         return float(self.problem.data_term(base + network(seen), y - e / self.strength, weights))

@@ -18,7 +18,7 @@ LAYERS = [
     ["errors"],
     ["image"],
     ["recipe", "scaling", "noise", "noise_structure", "layout", "io"],
-    ["noise_estimate", "calibration", "operators"],
+    ["noise_estimate", "calibration", "operators", "texture"],
     ["data_term", "problem"],
     ["generators", "inputs", "device", "tiling"],
     ["supervision"],

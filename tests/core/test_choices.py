@@ -53,11 +53,11 @@ def test_wanted_dimensions_win():
 @pytest.mark.parametrize("shape", [(64, 64), (16, 64, 64)])
 def test_nothing_is_left_open(kind, preset, shape):
     of = image(shape, "ZYX"[-len(shape) :])
-    recipe = with_noise(decided({"preset": preset, "supervision": {"kind": kind}}, of), 0.5).recipe
+    recipe = with_noise(decided({"preset": preset, "supervision": {"kind": kind}}, of), 0.6, correlated=False).recipe
     for group in (recipe.generator, recipe.supervision, recipe.fit, recipe.stop):
         left = [k for k, v in group.model_dump().items() if v in (None, "auto")]
         assert set(left) <= {"up_channels", "downsample", "norm", "max_seconds", "patience"} | (
-            {"hidden"} if kind == "full" else set()
+            {"hidden", "recorrupt"} if kind == "full" else set()
         )
 
 
@@ -123,10 +123,29 @@ def test_a_sigmoid_needs_the_hourglass_under_full_supervision(recipe):
 
 @pytest.mark.parametrize(("sigma", "hidden"), [(0.2, FEW_HIDDEN), (0.9, MANY_HIDDEN)])
 def test_strong_noise_hides_more(sigma, hidden):
-    choice = with_noise(decided(), sigma)
+    choice = with_noise(decided(), sigma, correlated=False)
     assert choice.recipe.supervision.hidden == hidden
     assert f"{sigma:.0%}" in choice.reasons["supervision.hidden"]
 
 
 def test_a_hidden_share_given_by_hand_stays():
-    assert with_noise(decided({"supervision": {"hidden": (0.2, 0.3)}}), 0.9).recipe.supervision.hidden == (0.2, 0.3)
+    given = decided({"supervision": {"hidden": (0.2, 0.3)}})
+    assert with_noise(given, 0.9, correlated=False).recipe.supervision.hidden == (0.2, 0.3)
+
+
+@pytest.mark.parametrize(("correlated", "way"), [(True, "split"), (False, "hide")])
+def test_correlated_noise_is_split(correlated, way):
+    choice = with_noise(decided(), 0.6, correlated=correlated)
+    assert choice.recipe.supervision.recorrupt == way
+    assert choice.reasons["supervision.recorrupt"].startswith(way)
+    given = decided({"supervision": {"recorrupt": "hide"}})
+    assert with_noise(given, 0.6, correlated=True).recipe.supervision.recorrupt == "hide"
+
+
+def test_weak_noise_is_fitted_in_many_small_steps():
+    strong, weak = (with_noise(decided(), s, correlated=False).recipe for s in (0.6, 0.3))
+    assert weak.supervision.patch < strong.supervision.patch
+    assert weak.fit.steps > strong.fit.steps
+    given = decided({"fit": {"steps": 50, "rate": 0.01}, "supervision": {"patch": 64}})
+    kept = with_noise(given, 0.3, correlated=False).recipe
+    assert (kept.fit.steps, kept.fit.rate, kept.supervision.patch) == (50, 0.01, 64)
