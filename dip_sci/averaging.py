@@ -86,8 +86,7 @@ class WeightAverage:
         self.count += 1
         # The first iterates are poor: let the average forget them as 1/count does.
         share = max(1 - self.decay, 1 / (1 + 0.1 * self.count))
-        for mean, live in zip(self.mean.parameters(), self.live.parameters(), strict=True):
-            mean.lerp_(live, share)
+        torch._foreach_lerp_(list(self.mean.parameters()), list(self.live.parameters()), share)
 
     def keep(self) -> None:
         """See `Average`. The weights alone: a copy of the module would cost as much as a light step."""

@@ -43,7 +43,7 @@ STRONG = 0.7
 WEAK = 0.5
 """Noise, as a share of the image's contrast, below which a small patch says enough for a step: more of them fit."""
 
-SMALL_PATCH, MORE_STEPS, HIGHER_RATE = 128, 1.8, 0.003
+SMALL_PATCH, MORE_STEPS, HIGHER_RATE = 128, 1.8, 0.004
 
 THICK = 3.0
 """Planes further apart than this many in-plane spacings say little about each other: 2D."""

@@ -24,7 +24,7 @@ STRENGTH = 0.5
 """Noise added for the look at the risk, over that in the observation."""
 
 ENOUGH = 131_072
-"""Voxels over which the risk is estimated; where a probe has fewer, more draws are made."""
+"""Values over which the risk is estimated; where a probe has fewer, more draws are made."""
 
 MOST_DRAWS = 4
 
@@ -97,7 +97,7 @@ def combine(
     methods = classical_methods()
     names = [m.name for m in methods] + ([NETWORK] if again is not None else [])
     probe = problem.probe()
-    draws = min(max(math.ceil(ENOUGH / probe.observation[:, :1].numel()), 1), MOST_DRAWS)
+    draws = min(max(math.ceil(ENOUGH / probe.observation.numel()), 1), MOST_DRAWS)
     distances = np.zeros((len(names), len(names)))
     for draw in range(1, draws + 1):
         e = probe.noise(rng)
