@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-NLM_STRENGTHS = (0.5, 0.8)
-"""Filter parameters h in standard deviations of the noise: scikit-image's advice, and a stronger one."""
+NLM_STRENGTHS = {False: (0.5, 0.8), True: (0.8, 1.3, 2.0)}
+"""Filter parameters h in standard deviations of the noise, by whether neighbouring voxels share noise.
 
-TV_STRENGTHS = (0.7, 1.2, 2.0)
-"""Weights of the total variation, in standard deviations of the noise."""
+Scikit-image's advice, and stronger ones: shared noise makes patches look alike that are not.
+"""
+
+TV_STRENGTHS = {False: (0.7, 1.2, 2.0), True: (1.2, 2.0, 3.5, 6.0)}
+"""Weights of the total variation in standard deviations of the noise, likewise."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,22 @@ class Classical:
     apply: Callable[[Array, float], Array]
 
 
-def classical_methods() -> list[Classical]:
+def classical_methods(*, correlated: bool) -> list[Classical]:
     """Return the denoisers that compete: non-local means and total variation, each at a few strengths.
 
+    Parameters
+    ----------
+    correlated
+        Whether neighbouring voxels share noise.
+
+    Notes
+    -----
     Non-local means: Buades, Coll & Morel 2005, with the noise taken off the patch distances (Darbon et al.
     2008). Total variation: Rudin, Osher & Fatemi 1992, by the algorithm of Chambolle 2004.
     """
     return [
-        *(Classical(f"non-local means (h {h:g} sd)", _nlm(h)) for h in NLM_STRENGTHS),
-        *(Classical(f"total variation (weight {w:g} sd)", _tv(w)) for w in TV_STRENGTHS),
+        *(Classical(f"non-local means (h {h:g} sd)", _nlm(h)) for h in NLM_STRENGTHS[correlated]),
+        *(Classical(f"total variation (weight {w:g} sd)", _tv(w)) for w in TV_STRENGTHS[correlated]),
     ]
 
 

@@ -94,7 +94,8 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
         reasons["supervision.kind"] = "recorrupted: for denoising, better and many times faster than full"
     full = kind == "full"
     changes: dict[str, Any] = {
-        "generator": _generator(recipe, full, ndim, effort),
+        "generator": _generator(recipe, full, ndim, effort)
+        | {"neighbours": _neighbours(recipe, image, full, ndim, reasons)},
         "supervision": _supervision(recipe, kind, ndim, effort),
         "fit": _fit(recipe, image, full, ndim, effort, fast_bfloat16, reasons),
     }
@@ -129,7 +130,7 @@ def with_noise(choice: Choices, sigma: float, *, correlated: bool) -> Choices:
         low, high = supervision["hidden"] = MANY_HIDDEN if sigma > STRONG else FEW_HIDDEN
         reasons["supervision.hidden"] = f"{low} to {high}: the noise is {sigma:.0%} of all contrast"
     recipe = recipe.merged({"supervision": supervision})
-    if sigma < WEAK and recipe.supervision.recorrupt == "hide" and recipe.generator.ndim == "2d":
+    if sigma < WEAK and recipe.generator.ndim == "2d":
         recipe = _small_patches(given, recipe, reasons)
     return Choices(given, recipe, reasons)
 
@@ -151,6 +152,33 @@ def _small_patches(given: Recipe, recipe: Recipe, reasons: dict[str, str]) -> Re
         if given.stop.min_start is None:
             changes["stop"]["min_start"] = min(100, steps // 5)
     return recipe.merged(changes)
+
+
+def advice(choice: Choices, *, correlated: bool, counts: bool) -> list[str]:
+    """Say what it would take to do better.
+
+    Parameters
+    ----------
+    choice
+        From `with_noise`.
+    correlated
+        Whether neighbouring voxels share noise.
+    counts
+        Whether photons are counted.
+    """
+    found = []
+    given, recipe = choice.given, choice.recipe
+    if recipe.preset != "best":
+        now, best = (PRESETS[str(recipe.generator.ndim)][preset] for preset in (recipe.preset, "best"))
+        found.append(f"Preset best fits {best.steps / now.steps:.1f} times as many steps of a wider network.")
+    if counts and given.noise.gain is None:
+        found.append("Dark and flat frames of the camera (dip-sci calibrate) say more about its noise than one image.")
+    if correlated:
+        found.append(
+            "Neighbouring voxels share noise, as interpolation and reconstruction filters make them: "
+            "an image from before those, or with a sharper filter, can be cleaned further."
+        )
+    return found
 
 
 def passes(recipe: Recipe, image: Image) -> int:
@@ -194,6 +222,22 @@ def _generator(recipe: Recipe, full: bool, ndim: str, effort: _Effort) -> dict[s
         "skip_channels": options.skip_channels or (4,),
         "dropout": _or(options.dropout, 0.3 if kind == "unet" and not full else 0.0),
     }
+
+
+def _neighbours(recipe: Recipe, image: Image, full: bool, ndim: str, reasons: dict[str, str]) -> int:
+    given, depth = recipe.generator.neighbours, image.size_of("Z")
+    if given is None:
+        z, y, x = spacings(image, "ZYX") if "Z" in image.axes else (1.0, 1.0, 1.0)
+        if full or ndim == "3d" or depth < 2 or z <= THICK * max(y, x):
+            return 0
+        reasons["generator.neighbours"] = "1: thick planes show much the same as their neighbours, with other noise"
+        return 1
+    if given and (full or ndim == "3d"):
+        why = "with supervision.kind full the network sees no image" if full else "a 3D network sees all planes"
+        raise RecipeError(f"generator.neighbours is {given}, but {why}: leave it out.")
+    if 2 * given > depth:
+        raise RecipeError(f"generator.neighbours is {given}, but the image has {depth} planes: {depth // 2} at most.")
+    return given
 
 
 def _supervision(recipe: Recipe, kind: str, ndim: str, effort: _Effort) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def denoise(
     output: Output,
     recipe: RecipeFile = None,
     region: Path | None = None,
+    background: Path | None = None,
     axes: str | None = None,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -80,6 +81,8 @@ def denoise(
         YAML or JSON file with options; those given here win.
     region
         Mask on the scan's grid: only where it is not zero is restored, the rest stays bit-identical.
+    background
+        Mask on the scan's grid: the noise is measured where it is not zero, where nothing else varies.
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     overwrite
@@ -91,12 +94,12 @@ def denoise(
 
     chosen = _recipe(recipe, options)
     image = io.read(source, axes=axes)
-    inside = None if region is None else io.read(region)
+    inside, noise_only = (None if mask is None else io.read(mask) for mask in (region, background))
     record_file = _record_file(output)
     io.check_target(output, _promised(image, chosen), overwrite=overwrite, inputs=[source])
     if record_file.exists() and not overwrite:
         raise WriteError(f"The record {record_file} exists already; give --overwrite to replace it.")
-    result = _run(image, chosen, inside, quiet=as_json)
+    result = _run(image, chosen, quiet=as_json, region=inside, background=noise_only)
     record = provenance.record(image, result.report, digest=provenance.digest(source))
     io.write(output, result.image, overwrite=overwrite)
     io.write_text(record_file, json.dumps(record, indent=1) + "\n")
@@ -161,7 +164,7 @@ def demo(*, output: Output = Path("demo"), options: Options = None) -> int:
     except OSError as error:
         raise WriteError(f"The folder {output} cannot be made: {error.strerror}.") from None
     screen.print("A two-photon image of a cell, one shot; the mean of five shots serves as truth.")
-    result = _run(image, Recipe.parse({"preset": "fast"}).merged(_given(options)), None, quiet=False)
+    result = _run(image, Recipe.parse({"preset": "fast"}).merged(_given(options)), quiet=False)
     target, picture = output / "clean.tif", output / "before_after.png"
     io.write(target, result.image, overwrite=True)
     report.comparison(image, result.image, picture)
@@ -271,11 +274,13 @@ def _promised(image: Image, recipe: Recipe) -> Image:
     return image.with_array(image.array.astype("float32")) if recipe.output.dtype == "float32" else image
 
 
-def _run(image: Image, recipe: Recipe, region: Image | None, *, quiet: bool) -> Restoration:
+def _run(
+    image: Image, recipe: Recipe, *, quiet: bool, region: Image | None = None, background: Image | None = None
+) -> Restoration:
     from dip_sci.restore import iter_restore
 
     cancel = threading.Event()
-    run = iter_restore(image, recipe, region=region, cancel=cancel)
+    run = iter_restore(image, recipe, region=region, background=background, cancel=cancel)
     with _ctrl_c(cancel), _bar(quiet) as show:
         while True:
             try:
@@ -324,7 +329,8 @@ def _bar(quiet: bool) -> Iterator[Any]:
 def _tell(result: Restoration, output: Path) -> None:
     report = result.report
     screen.print(report.reason.value, highlight=False)
-    for line in (*report.noise[:4], *report.notes):
+    made_of = [f"Made of {report.reasons['output.classical']}."] if len(report.weights) > 1 else []
+    for line in (*report.noise[:4], *made_of, *report.notes):
         screen.print(line, highlight=False, soft_wrap=True)
     screen.print(f"Wrote {output} after {_time(report.seconds)} ({report.device}).", highlight=False, soft_wrap=True)
 

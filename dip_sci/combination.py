@@ -94,7 +94,7 @@ def combine(
         Share of the work done, then once the
     Combination
     """
-    methods = classical_methods()
+    methods = classical_methods(correlated=not problem.texture.independent)
     names = [m.name for m in methods] + ([NETWORK] if again is not None else [])
     probe = problem.probe()
     draws = min(max(math.ceil(ENOUGH / probe.observation.numel()), 1), MOST_DRAWS)
@@ -125,8 +125,8 @@ def _distances(probe: Problem, residuals: Tensor) -> NDArray[np.float64]:
     """Mean products of the methods' residuals ``(methods, N, C, *spatial)``, in variances of the noise."""
     weights = probe.weights.expand_as(probe.observation)
     flat = residuals.flatten(1).double()
-    weighted = flat * (weights / probe.sigma.square()).flatten().double()
-    found: NDArray[np.float64] = (weighted @ flat.T / weights.sum()).cpu().numpy()
+    variance = (weights * probe.sigma.square()).sum()
+    found: NDArray[np.float64] = ((flat * weights.flatten()) @ flat.T / variance).cpu().numpy()
     return found
 
 

@@ -23,6 +23,8 @@ class Layout:
         The image's axes.
     spatial
         The axes that the network convolves over: ``"YX"`` or ``"ZYX"``.
+    joint
+        Whether channels are restored jointly, as colour samples are.
 
     Notes
     -----
@@ -32,6 +34,7 @@ class Layout:
 
     axes: str
     spatial: str
+    joint: bool = False
 
     @property
     def order(self) -> str:
@@ -44,7 +47,9 @@ class Layout:
         moved = array.transpose([self.axes.index(a) for a in self.order])
         sizes = dict(zip(self.order, moved.shape, strict=True))
         spatial = tuple(sizes[a] for a in self.spatial)
-        return moved.reshape(sizes.get("C", 1), sizes.get("S", 1), -1, *spatial)
+        channels, samples = sizes.get("C", 1), sizes.get("S", 1)
+        apart = (1, channels * samples) if self.joint else (channels, samples)
+        return moved.reshape(*apart, -1, *spatial)
 
     def unstack(self, stack: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         """Undo `stack`, for an image of the given shape."""

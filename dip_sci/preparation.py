@@ -10,7 +10,7 @@ import torch
 from dip_sci import noise_estimate
 from dip_sci.errors import ImageError
 from dip_sci.layout import Layout, spacings
-from dip_sci.noise import Gaussian
+from dip_sci.noise import Gaussian, PoissonGaussian
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling, cast
@@ -34,6 +34,9 @@ NOTHING_MEASURED = noise_estimate.NoiseEstimate(Gaussian(1.0), "No voxel of this
 LARGEST = 1e30
 """Magnitude beyond which float32 arithmetic would overflow."""
 
+FEWEST = 256
+"""Voxels that a background region needs."""
+
 SMALLEST = 8
 """Voxels that an image needs along Y and X."""
 
@@ -49,6 +52,8 @@ class Preparation:
         With every option decided.
     region
         Boolean array of the image's shape: the voxels to restore; ``None`` for all.
+    background
+        Boolean array of the image's shape: where to measure the noise; ``None`` for everywhere.
 
     Attributes
     ----------
@@ -58,7 +63,13 @@ class Preparation:
         Whether there is nothing to restore.
     """
 
-    def __init__(self, image: Image, recipe: Recipe, region: NDArray[np.bool_] | None) -> None:
+    def __init__(
+        self,
+        image: Image,
+        recipe: Recipe,
+        region: NDArray[np.bool_] | None,
+        background: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.image, self.recipe = image, recipe
         measured = image.measured()
         _check(image, measured)
@@ -67,13 +78,14 @@ class Preparation:
             raise ImageError("The region of interest holds no measured voxel: there is nothing to restore in it.")
         self._box = _box(image, region)
         spatial = "ZYX" if recipe.generator.ndim == "3d" else "YX"
-        self.layout = Layout(image.axes, spatial)
+        self.layout = Layout(image.axes, spatial, joint=recipe.generator.joint_channels)
         self._whole = _as_float(image.array)
         self._shape = self._whole[self._box].shape
         self.spacing = spacings(image, spatial)
         # Stabilised noise and a plain scale for every channel and sample: (G, S, M, *spatial).
         values, seen = self.layout.stack(self._whole[self._box]), self.layout.stack(measured[self._box])
-        self.estimates = self._estimate(measured)
+        self._stack_shape: tuple[int, ...] = values.shape
+        self.estimates = self._estimate(measured if background is None else _in_background(measured, background))
         varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
         self.constant = not varies.any()
         spread_out = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
@@ -82,7 +94,6 @@ class Preparation:
         stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
         stable[~seen] = 0
         self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
-        self._stack_shape: tuple[int, ...] = values.shape
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
         self._seen = seen
         self._weights = np.where(self.layout.stack(self.inside[self._box]), 1.0, recipe.fit.outside) * seen
@@ -111,7 +122,8 @@ class Preparation:
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
         weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
         sigma = torch.from_numpy(self._to_batch(self._noise_sd()))
-        whole = Problem(observation, measured, weights, sigma, operator, self._texture()).to(device)
+        neighbours = self._neighbours()
+        whole = Problem(observation, measured, weights, sigma, operator, self._texture(), neighbours).to(device)
         if self.recipe.supervision.kind == "recorrupted":
             return [whole]
         return [whole.only(n) for n in range(self.images)]
@@ -177,6 +189,11 @@ class Preparation:
         """Whether neighbouring voxels share noise."""
         return any(s.correlated for s in self._structures())
 
+    @property
+    def counts(self) -> bool:
+        """Whether photons are counted."""
+        return any(isinstance(e.model, PoissonGaussian) for e in self.estimates)
+
     def _structures(self) -> list[Structure]:
         return [e.structure for e in self.estimates if e.structure is not None]
 
@@ -187,32 +204,43 @@ class Preparation:
 
     def _noise_sd(self) -> NDArray[np.float32]:
         """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""
-        spatial = len(self.layout.spatial)
-        flat = (*self._stack_shape[:3], *(1,) * spatial)
+        flat = (*self._stack_shape[:3], *(1,) * len(self.layout.spatial))
         sd: NDArray[np.float32] = np.broadcast_to((1 / self.scaling.width).astype(np.float32), flat)
-        if not any(s.correlated and s.sd_map is not None for s in self._structures()):
-            return sd.copy()
+        if all(s.sd_map is None for s in self._structures()):
+            levels = [1.0 if e.structure is None else e.structure.level for e in self.estimates]
+            return sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
         maps = self.layout.stack(np.ones(self._whole[self._keep].shape, np.float32))
         for index, estimate in self._each():
-            found = estimate.structure
-            if found is not None and found.correlated and found.sd_map is not None:
-                maps[index] = found.sd_map
+            if estimate.structure is not None:
+                local = estimate.structure.sd_map
+                maps[index] = estimate.structure.level * (1 if local is None else local)
         # The maps are of the whole image, the problem is of its part around the region of interest.
         inside = tuple(slice(None) if a == "S" else b for a, b in zip(self.image.axes, self._box, strict=True))
-        local: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])
-        return sd * local
+        here: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])
+        return sd * here
 
-    def _each(self) -> list[tuple[tuple[int, int], noise_estimate.NoiseEstimate]]:
-        samples = self._sample_count()
-        return [((k // samples, k % samples), e) for k, e in enumerate(self.estimates)]
+    def _neighbours(self) -> torch.Tensor | None:
+        """Stack each plane's neighbours on either side; beyond the ends, those on the other side."""
+        reach = self.recipe.generator.neighbours or 0
+        depth = self._shape[self.image.axes.index("Z")] if "Z" in self.image.axes else 1
+        if not reach or depth == 1 or "Z" in self.layout.spatial:
+            return None
+        g, s, m, *spatial = self._stack_shape
+        planes = self._observation.reshape(g, s, m // depth, depth, *spatial)
+        at = np.arange(depth)
+        found = []
+        for step in [k for n in range(1, reach + 1) for k in (-n, n)]:
+            inside = (at + step >= 0) & (at + step < depth)
+            found.append(planes[:, :, :, np.where(inside, at + step, at - step)])
+        return torch.from_numpy(self._to_batch(np.concatenate(found, axis=1).reshape(g, -1, m, *spatial)))
+
+    def _each(self) -> list[tuple[tuple[int, ...], noise_estimate.NoiseEstimate]]:
+        return list(zip(np.ndindex(*self._stack_shape[:2]), self.estimates, strict=True))
 
     @property
     def _keep(self) -> tuple[slice, ...]:
         """The whole image, but without an alpha sample."""
         return tuple(b if a == "S" else slice(None) for a, b in zip(self.image.axes, self._box, strict=True))
-
-    def _sample_count(self) -> int:
-        return self._shape[self.image.axes.index("S")] if "S" in self.image.axes else 1
 
     def _estimate(self, measured: NDArray[np.bool_]) -> list[noise_estimate.NoiseEstimate]:
         # The noise of a small region is that of the whole image, where there is far more to measure it on.
@@ -237,7 +265,9 @@ class Preparation:
         return np.moveaxis(batch.reshape(g, m, s, *spatial), 1, 2)
 
 
-def region_array(image: Image, region: NDArray[Any] | Image | None) -> NDArray[np.bool_] | None:
+def region_array(
+    image: Image, region: NDArray[Any] | Image | None, name: str = "region of interest"
+) -> NDArray[np.bool_] | None:
     """Bring a region onto an image's axes.
 
     Parameters
@@ -246,6 +276,8 @@ def region_array(image: Image, region: NDArray[Any] | Image | None) -> NDArray[n
         What will be restored.
     region
         Non-zero inside; of the image's shape, or of that of its spatial axes.
+    name
+        What to call it in an error.
 
     Raises
     ------
@@ -264,11 +296,20 @@ def region_array(image: Image, region: NDArray[Any] | Image | None) -> NDArray[n
         inside = np.broadcast_to(array[index], image.shape)
     else:
         raise ImageError(
-            f"The region's shape {array.shape} fits neither the image's {image.shape} ({image.axes}) "
+            f"The {name}'s shape {array.shape} fits neither the image's {image.shape} ({image.axes}) "
             f"nor its spatial shape {spatial} ({image.spatial_axes})."
         )
     if not inside.any():
-        raise ImageError("The region of interest is empty: it has no non-zero voxel.")
+        raise ImageError(f"The {name} is empty: it has no non-zero voxel.")
+    return inside
+
+
+def _in_background(measured: NDArray[np.bool_], background: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    inside = measured & background
+    if inside.sum() < FEWEST:
+        raise ImageError(
+            f"The background region holds {inside.sum()} measured voxels: at least {FEWEST} are needed to measure noise."
+        )
     return inside
 
 

@@ -42,6 +42,9 @@ class Problem:
         The forward operator.
     texture
         What neighbours' noise has in common.
+    neighbours
+        Observations of the neighbouring planes, whose noise is independent of this one's,
+        ``(N, F, *spatial)``.
     """
 
     observation: Tensor
@@ -50,6 +53,12 @@ class Problem:
     sigma: Tensor
     operator: Operator
     texture: Texture = field(default_factory=Texture)
+    neighbours: Tensor | None = None
+
+    @property
+    def context(self) -> Tensor:
+        """What is known of each image besides its own observation, ``(N, F, *spatial)``; F may be 0."""
+        return self.observation[:, :0] if self.neighbours is None else self.neighbours
 
     def data_term(self, image: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean square of ``A x - y``: on the stabilised scale, the Gaussian -log p up to a constant.
@@ -125,4 +134,5 @@ class Problem:
             measured=change(self.measured),
             weights=change(self.weights),
             sigma=change(self.sigma),
+            neighbours=None if self.neighbours is None else change(self.neighbours),
         )

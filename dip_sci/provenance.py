@@ -64,6 +64,7 @@ def record(image: Image, report: Report, *, digest: str | None = None) -> dict[s
         "memory_bytes": report.memory,
         "device": report.device,
         "notes": list(report.notes),
+        "advice": list(report.advice),
     }
 
 

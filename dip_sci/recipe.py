@@ -64,6 +64,11 @@ class GeneratorOptions(_Group):
     """`hourglass`: the skip network of Ulyanov et al. 2018; `unet`: light, without normalisation, with dropout."""
     ndim: Literal["auto", "2d", "3d"] = "auto"
     """2D (each plane an image) or 3D convolutions; `auto` decides by the spatial axes and the voxels' anisotropy."""
+    neighbours: Annotated[int, Field(ge=0, le=8)] | None = None
+    """Planes on either side that a 2D network sees with each plane; by default 1 where a volume is restored plane by
+    plane because its planes are thick, else 0. Their noise must be independent."""
+    joint_channels: bool = False
+    """Restore the channels of an image together, as the colours of one: where they show the same structures."""
     channels: Sizes | None = None
     """Channels on the way down, one number per scale."""
     up_channels: Sizes | None = None
@@ -111,8 +116,8 @@ class SupervisionOptions(_Group):
     """How to degrade once more: hide voxels (noise independent from voxel to voxel) or split the noise in two."""
     hidden: tuple[Share, Share] | None = None
     """Smallest and largest share of voxels hidden in a step (hide); by default, by how strong the noise is."""
-    strength: Positive = 1.0
-    """Noise added to the input over that in the image, tau (split)."""
+    strength: tuple[Positive, Positive] = (1.0, 1.0)
+    """Smallest and largest noise added to the input over that in the image, tau (split)."""
     passes: Annotated[int, Field(ge=1, le=256)] | None = None
     """Random degradations whose restorations are averaged in the result."""
     patch: Annotated[int, Field(ge=16)] | None = None
@@ -120,8 +125,10 @@ class SupervisionOptions(_Group):
 
     @model_validator(mode="after")
     def _ordered(self) -> SupervisionOptions:
-        if self.hidden is not None and self.hidden[0] > self.hidden[1]:
-            raise ValueError(f"supervision.hidden must rise: {self.hidden}")
+        for name in ("hidden", "strength"):
+            given = getattr(self, name)
+            if given is not None and given[0] > given[1]:
+                raise ValueError(f"supervision.{name} must rise: {given}")
         return self
 
 

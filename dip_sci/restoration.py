@@ -42,6 +42,8 @@ class Report:
         What it ran on.
     notes
         Sentences a user should see.
+    advice
+        What it would take to do better.
     """
 
     recipe: Recipe
@@ -59,6 +61,7 @@ class Report:
     memory: int
     device: str
     notes: tuple[str, ...]
+    advice: tuple[str, ...]
 
     @property
     def complete(self) -> bool:

@@ -41,6 +41,7 @@ def denoise(
     recipe: Recipe | None = None,
     *,
     region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
 ) -> Restoration:
     """Remove the noise of one image.
@@ -54,6 +55,8 @@ def denoise(
     region
         Region of interest: non-zero where to restore, of the image's shape or of that of its
         spatial axes. Voxels outside are returned bit-identical.
+    background
+        Where to measure the noise: non-zero where nothing but noise varies; shaped as `region`.
     cancel
         When set (from another thread), the run ends after the current step with the best so far.
 
@@ -66,7 +69,7 @@ def denoise(
     ImageError, RecipeError, FitError
         If the image or the recipe cannot be used, or the fit diverges twice.
     """
-    run = iter_restore(image, recipe, region=region, cancel=cancel)
+    run = iter_restore(image, recipe, region=region, background=background, cancel=cancel)
     while True:
         try:
             next(run)
@@ -80,13 +83,14 @@ def iter_restore(
     recipe: Recipe | None = None,
     *,
     region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
 ) -> Generator[Progress[NDArray[Any]], None, Restoration]:
     """Remove the noise of one image, step by step.
 
     Parameters
     ----------
-    image, recipe, region, cancel
+    image, recipe, region, background, cancel
         As for `denoise`.
 
     Yields
@@ -108,7 +112,8 @@ def iter_restore(
     recipe = recipe or Recipe()
     where = device.pick(recipe.device)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
-    prepared = Preparation(image, choice.recipe, region_array(image, region))
+    noise_only = region_array(image, background, "background region")
+    prepared = Preparation(image, choice.recipe, region_array(image, region), noise_only)
     choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = _Run(prepared, choice, where, len(problems), started)
@@ -117,7 +122,7 @@ def iter_restore(
             yield from run.fit(problem, cancel)
             if not run.complete:
                 break
-            yield from run.combine(problem)
+            yield from run.combine(problem, cancel)
     return run.restoration()
 
 
@@ -148,11 +153,11 @@ class _Run:
                 return
             yield self._progress(self.last, len(self.fits))
 
-    def combine(self, problem: Problem) -> Steps:
-        """Weigh the last estimate against classical results."""
+    def combine(self, problem: Problem, cancel: threading.Event | None) -> Steps:
+        """Weigh the last estimate against classical results, unless there is no time left for it."""
         if self.recipe.output.classical == "none":
             return
-        fitted = self.fits[-1]
+        fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
         again = fitted.again if self.recipe.output.classical == "blend" else None
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         began = time.monotonic()
@@ -164,6 +169,11 @@ class _Run:
                 left = (time.monotonic() - began) * (1 - found) / found
                 still = replace(self.last, eta=left, preview=lambda: fitted.estimate)
                 yield self._progress(still, len(self.fits) - 1)
+            if cancel is not None and cancel.is_set():
+                self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
+                return
+            if limit is not None and time.monotonic() - self.started > limit:
+                return
 
     def restoration(self) -> Restoration:
         nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
@@ -187,6 +197,7 @@ class _Run:
             memory=max(self.memory, device.memory_in_use(self.where)),
             device=device.describe(self.where),
             notes=tuple(self._notes(clipped)),
+            advice=tuple(choices.advice(self.choice, correlated=self.prepared.correlated, counts=self.prepared.counts)),
         )
         return Restoration(result, self._spread(stacks), self._baseline(), report)
 

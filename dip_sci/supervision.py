@@ -172,7 +172,7 @@ class _Recorrupted:
         self, problem: Problem, patch: Sequence[int], batch: int, seeds: int, held_out: Tensor | None, passes: int
     ) -> None:
         self.problem, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
-        self.inside = problem.operator.features(problem.observation.shape[1])
+        self.inside = problem.operator.features(problem.observation.shape[1]) + problem.context.shape[1]
         self.patches = _Patches(problem, patch, batch)
         self.shape = self.patches.shape
         self.weights = (problem if held_out is None else problem.without(held_out)).weights
@@ -194,23 +194,24 @@ class _Recorrupted:
         cut = [torch.cat([stack[place] for place in places]) for stack in stacks]
         return [c.expand(self.seeds, *c.shape) for c in cut]
 
-    def _see(self, y: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """First guesses for K batches at once: inputs and base, ``(K, B, ...)``."""
+    def _see(self, y: Tensor, visible: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """First guesses for K batches at once, and what is known besides: inputs and base, ``(K, B, ...)``."""
         base, features = self.problem.operator.guess(y.flatten(0, 1), visible.flatten(0, 1))
-        return features.view(*y.shape[:2], *features.shape[1:]), base.view(*y.shape[:2], *base.shape[1:])
+        features = features.view(*y.shape[:2], *features.shape[1:])
+        return torch.cat([features, context], dim=2), base.view(*y.shape[:2], *base.shape[1:])
 
     def _apply(self, network: Network, y: Tensor, visible: Tensor) -> Tensor:
         """Restore whole images ``(N, C, *spatial)`` from what is visible of them, image by image, tile by tile."""
 
         def restore(both: Tensor) -> Tensor:
-            channels = y.shape[1]
-            seen, base = self._see(both[None, :, :channels], both[None, :, channels:])
+            c = y.shape[1]
+            seen, base = self._see(both[None, :, :c], both[None, :, c : c + 1], both[None, :, c + 1 :])
             k = self.seeds
             out = base + network(seen.expand(k, *seen.shape[1:]))
             # One image of K * C channels, as the tiles are blended channel by channel.
             return out.transpose(0, 1).flatten(1, 2)
 
-        both = torch.cat([y, visible], dim=1)
+        both = torch.cat([y, visible, self.problem.context], dim=1)
         restored = torch.cat([tiling.apply(restore, both[n : n + 1]) for n in range(len(both))])
         return restored.view(len(y), self.seeds, *y.shape[1:]).transpose(0, 1)
 
@@ -255,11 +256,14 @@ class Hide(_Recorrupted):
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
-        y, measured, weights = self._draw(rng, self.problem.observation, self.problem.measured, self.weights)
+        problem = self.problem
+        y, measured, context, weights = self._draw(
+            rng, problem.observation, problem.measured, problem.context, self.weights
+        )
         low, high = self.hidden
         share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         hidden = (torch.rand(measured.shape, generator=rng, device=y.device) < share).float()
-        seen, base = self._see(y, measured * (1 - hidden))
+        seen, base = self._see(y, measured * (1 - hidden), context)
         return Example(seen, base, y, weights * hidden)
 
     def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
@@ -277,8 +281,11 @@ class Hide(_Recorrupted):
     def risk(self, network: Network) -> float:
         """See `Supervision`: the held-out voxels are hidden, and predicted from the others."""
         assert self.held_out is not None
-        y, measured, held_out = self._cut(self.probe, self.problem.observation, self.problem.measured, self.held_out)
-        seen, base = self._see(y, measured * (1 - held_out))
+        problem = self.problem
+        y, measured, context, held_out = self._cut(
+            self.probe, problem.observation, problem.measured, problem.context, self.held_out
+        )
+        seen, base = self._see(y, measured * (1 - held_out), context)
         return float(self.problem.data_term(base + network(seen), y, held_out))
 
 
@@ -295,37 +302,49 @@ class Split(_Recorrupted):
     held_out
         Not needed: the aim of a fresh draw is data the fit has not seen.
     strength
-        t: noise added to the input over that in the observation.
+        Smallest and largest t, the noise added to the input over that in the observation: drawn
+        anew at each step. The network is applied at the smallest.
     """
 
     def __init__(
-        self, problem: Problem, *, patch: Sequence[int], batch: int, seeds: int, passes: int, strength: float
+        self,
+        problem: Problem,
+        *,
+        patch: Sequence[int],
+        batch: int,
+        seeds: int,
+        passes: int,
+        strength: tuple[float, float],
     ) -> None:
         super().__init__(problem, patch, batch, seeds, None, passes)
-        self.strength = strength
+        self.strength, self.applied = strength, strength[0]
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
-        sigma = self.problem.sigma.expand_as(self.problem.observation)
-        y, measured, weights, sd = self._draw(rng, self.problem.observation, self.problem.measured, self.weights, sigma)
+        y, measured, context, weights, sd = self._draw(rng, *self._stacks())
         e = sd * self.problem.texture.draw(y.shape, rng)
-        seen, base = self._see(y + self.strength * e, measured)
-        return Example(seen, base, y - e / self.strength, weights)
+        low, high = self.strength
+        t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
+        seen, base = self._see(y + t * e, measured, context)
+        return Example(seen, base, y - e / t, weights)
+
+    def _stacks(self) -> list[Tensor]:
+        problem = self.problem
+        sigma = problem.sigma.expand_as(problem.observation)
+        return [problem.observation, problem.measured, problem.context, self.weights, sigma]
 
     def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
         """See `Supervision`: the mean over draws of the added noise."""
         y, total = self.problem.observation, None
         for index in range(self.count):
-            restored = self._apply(network, y + self.strength * self.problem.noise(rng), self.problem.measured)
+            restored = self._apply(network, y + self.applied * self.problem.noise(rng), self.problem.measured)
             total = restored if total is None else total + restored
             yield total / (index + 1)
 
     def risk(self, network: Network) -> float:
         """See `Supervision`: against the aim that belongs to one fixed draw."""
-        sigma = self.problem.sigma.expand_as(self.problem.observation)
-        y, measured, weights, sd = self._cut(
-            self.probe, self.problem.observation, self.problem.measured, self.weights, sigma
-        )
+        y, measured, context, weights, sd = self._cut(self.probe, *self._stacks())
         e = sd * self.problem.texture.draw(y.shape, torch.Generator(y.device).manual_seed(0))
-        seen, base = self._see(y + self.strength * e, measured)
-        return float(self.problem.data_term(base + network(seen), y - e / self.strength, weights))
+        t = self.applied
+        seen, base = self._see(y + t * e, measured, context)
+        return float(self.problem.data_term(base + network(seen), y - e / t, weights))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dip_sci.choices import FEW_HIDDEN, MANY_HIDDEN, PRESETS, decide, with_noise
+from dip_sci.choices import FEW_HIDDEN, MANY_HIDDEN, PRESETS, advice, decide, with_noise
 from dip_sci.errors import RecipeError
 from dip_sci.image import Image
 from dip_sci.recipe import Recipe
@@ -149,3 +149,12 @@ def test_weak_noise_is_fitted_in_many_small_steps():
     given = decided({"fit": {"steps": 50, "rate": 0.01}, "supervision": {"patch": 64}})
     kept = with_noise(given, 0.3, correlated=False).recipe
     assert (kept.fit.steps, kept.fit.rate, kept.supervision.patch) == (50, 0.01, 64)
+
+
+def test_advice_fits_the_case():
+    choice = with_noise(decided({"preset": "fast"}), 0.6, correlated=False)
+    assert any("Preset best" in a for a in advice(choice, correlated=False, counts=False))
+    assert any("calibrate" in a for a in advice(choice, correlated=False, counts=True))
+    calibrated = with_noise(decided({"preset": "best", "noise": {"gain": 2.0}}), 0.6, correlated=True)
+    assert [a for a in advice(calibrated, correlated=True, counts=True) if "share noise" in a]
+    assert not advice(calibrated, correlated=False, counts=True)

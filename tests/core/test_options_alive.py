@@ -30,6 +30,7 @@ TABLE = {
     "generator.kind": ({}, "hourglass"),
     "generator.ndim": ({}, "3d"),
     "generator.channels": ({}, (8, 12)),
+    "generator.neighbours": ({}, 2),
     "generator.up_channels": (SKIP, (12, 8)),
     "generator.skip_channels": (SKIP, (0,)),
     "generator.kernel_down": ({}, (5,)),
@@ -47,7 +48,7 @@ TABLE = {
     "supervision.kind": ({}, "full"),
     "supervision.recorrupt": ({}, "split"),
     "supervision.hidden": ({}, (0.8, 0.9)),
-    "supervision.strength": (SPLIT, 0.5),
+    "supervision.strength": (SPLIT, (0.5, 0.5)),
     "supervision.passes": ({}, 5),
     "supervision.patch": ({}, 16),
     "fit.steps": ({}, 6),
@@ -67,8 +68,8 @@ TABLE = {
     "output.dtype": ({}, "float32"),
     "output.classical": ({}, "blend"),
 }
-ELSEWHERE = {"device"}
-"""Options that no run on this machine can show."""
+ELSEWHERE = {"device", "generator.joint_channels"}
+"""Options that no run of this volume can show: one needs another machine, one channels (test_stacks.py)."""
 
 RESULT = ("reason", "steps", "best_step", "data_terms", "stop_curve", "noise", "clipped")
 

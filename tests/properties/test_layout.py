@@ -17,10 +17,11 @@ def arrays_with_axes(draw):
     return np.arange(np.prod(shape)).reshape(shape), axes, spatial
 
 
-@given(arrays_with_axes())
-def test_a_stack_comes_back(drawn):
+@given(arrays_with_axes(), st.booleans())
+def test_a_stack_comes_back(drawn, joint):
     array, axes, spatial = drawn
-    layout = Layout(axes, spatial)
+    layout = Layout(axes, spatial, joint)
+    assert not joint or len(layout.stack(array)) == 1
     again = layout.unstack(layout.stack(array), array.shape)
     np.testing.assert_array_equal(again, array)
     assert again.flags.c_contiguous
