@@ -130,7 +130,7 @@ def with_noise(choice: Choices, sigma: float, *, correlated: bool) -> Choices:
         low, high = supervision["hidden"] = MANY_HIDDEN if sigma > STRONG else FEW_HIDDEN
         reasons["supervision.hidden"] = f"{low} to {high}: the noise is {sigma:.0%} of all contrast"
     recipe = recipe.merged({"supervision": supervision})
-    if sigma < WEAK and recipe.generator.ndim == "2d":
+    if sigma < WEAK and recipe.supervision.recorrupt == "hide" and recipe.generator.ndim == "2d":
         recipe = _small_patches(given, recipe, reasons)
     return Choices(given, recipe, reasons)
 

@@ -29,7 +29,7 @@ T = TypeVar("T")
 WATCHED = 65_536
 """Voxels that the variance rules watch."""
 
-CLIP = 2.0
+CLIP = 8.0
 """Length of a gradient, over the average one so far, from which it is shortened."""
 
 CHECK_EVERY = 25

@@ -20,10 +20,13 @@ class Guess(NamedTuple):
         The guess that the network's output is added to, ``(B, C, *spatial)``.
     features
         What the network sees of it, ``(B, F, *spatial)``.
+    filled
+        The observation with its hidden voxels filled by the finest guess.
     """
 
     base: Tensor
     features: Tensor
+    filled: Tensor
 
 
 class Operator(Protocol):
@@ -92,7 +95,7 @@ class Identity:
             coarser = (value + 1e-3 * coarser) / (weight + 1e-3)
             smooth.insert(0, coarser)
         filled = torch.where(visible > 0, y, smooth[0])
-        return Guess(smooth[1], torch.cat([filled, visible - 0.5, *smooth], dim=1))
+        return Guess(smooth[1], torch.cat([filled, visible - 0.5, *smooth], dim=1), filled)
 
     def _smooth(self, x: Tensor, width: float) -> Tensor:
         """Gaussian smoothing as one matrix product per axis; beyond the border there is nothing."""

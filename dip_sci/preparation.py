@@ -206,14 +206,13 @@ class Preparation:
         """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""
         flat = (*self._stack_shape[:3], *(1,) * len(self.layout.spatial))
         sd: NDArray[np.float32] = np.broadcast_to((1 / self.scaling.width).astype(np.float32), flat)
-        if all(s.sd_map is None for s in self._structures()):
-            levels = [1.0 if e.structure is None else e.structure.level for e in self.estimates]
-            return sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
+        if not any(s.correlated and s.sd_map is not None for s in self._structures()):
+            return sd.copy()
         maps = self.layout.stack(np.ones(self._whole[self._keep].shape, np.float32))
         for index, estimate in self._each():
-            if estimate.structure is not None:
-                local = estimate.structure.sd_map
-                maps[index] = estimate.structure.level * (1 if local is None else local)
+            found = estimate.structure
+            if found is not None and found.correlated and found.sd_map is not None:
+                maps[index] = found.sd_map
         # The maps are of the whole image, the problem is of its part around the region of interest.
         inside = tuple(slice(None) if a == "S" else b for a, b in zip(self.image.axes, self._box, strict=True))
         here: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])

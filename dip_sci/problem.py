@@ -93,8 +93,7 @@ class Problem:
         """Return the observation with the operator's first guess where nothing was measured."""
         if bool((self.measured > 0).all()):
             return self.observation
-        guess = self.operator.guess(self.observation, self.measured).base
-        return torch.where(self.measured > 0, self.observation, guess)
+        return self.operator.guess(self.observation, self.measured).filled
 
     def noise(self, rng: torch.Generator) -> Tensor:
         """Draw noise as the observation's, of its shape."""

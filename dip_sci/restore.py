@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     Steps = Generator[Progress[NDArray[Any]], None, None]
 
+TRUSTED = 0.95
+"""What predictions must be off by at least, in standard deviations of the noise, for its model to be believed."""
+
 CORRELATED = 0.15
 """Lag-1 autocorrelation from which the noise is called correlated."""
 
@@ -137,6 +140,7 @@ class _Run:
         self.estimates: list[Tensor] = []
         self.combinations: list[Combination] = []
         self.last: Progress[Tensor] | None = None
+        self.made_of = ""
 
     @property
     def complete(self) -> bool:
@@ -158,7 +162,10 @@ class _Run:
         if self.recipe.output.classical == "none":
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
-        again = fitted.again if self.recipe.output.classical == "blend" else None
+        trusted = self._noise_fits(problem)
+        again = fitted.again if self.recipe.output.classical == "blend" and trusted else None
+        if not trusted:
+            self.made_of = "network alone: there is less noise than its model says, so that no error can be foretold"
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         began = time.monotonic()
         for found in combine(problem, fitted.estimate, again, rng):
@@ -175,6 +182,14 @@ class _Run:
             if limit is not None and time.monotonic() - self.started > limit:
                 return
 
+    def _noise_fits(self, problem: Problem) -> bool:
+        """Whether the noise is as strong as its model says: predictions of hidden voxels are off by at least that."""
+        options, terms = self.recipe.supervision, self.fits[-1].data_terms
+        if options.kind == "full" or options.recorrupt != "hide":
+            return True
+        seen = float(np.mean(terms[-(len(terms) // 4 + 1) :]))
+        return seen > TRUSTED**2 * float(problem.sigma.square().mean())
+
     def restoration(self) -> Restoration:
         nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
         stacks = torch.cat(self.estimates, dim=1).cpu().numpy() if self.estimates else nothing
@@ -183,7 +198,7 @@ class _Run:
         best = self.combinations[-1] if self.combinations else None
         report = Report(
             recipe=self.recipe,
-            reasons=self.choice.reasons | ({"output.classical": best.sentence} if best else {}),
+            reasons=self.choice.reasons | ({"output.classical": self.made_of or best.sentence} if best else {}),
             noise=tuple(e.sentence for e in self.prepared.estimates),
             reason=last.reason if last else StopReason.NOTHING,
             steps=last.steps if last else 0,

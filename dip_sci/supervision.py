@@ -196,7 +196,7 @@ class _Recorrupted:
 
     def _see(self, y: Tensor, visible: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """First guesses for K batches at once, and what is known besides: inputs and base, ``(K, B, ...)``."""
-        base, features = self.problem.operator.guess(y.flatten(0, 1), visible.flatten(0, 1))
+        base, features, _ = self.problem.operator.guess(y.flatten(0, 1), visible.flatten(0, 1))
         features = features.view(*y.shape[:2], *features.shape[1:])
         return torch.cat([features, context], dim=2), base.view(*y.shape[:2], *base.shape[1:])
 

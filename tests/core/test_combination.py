@@ -152,3 +152,12 @@ def test_integers_and_counts_keep_their_type():
     result = denoise(Image(counts, "YX"), tiny(output={"classical": "blend"}))
     assert result.baseline is not None
     assert result.image.dtype == result.baseline.dtype == np.uint16
+
+
+def test_a_noise_model_that_says_too_much_is_not_believed():
+    image = noisy(64, 64, sigma=8)
+    told = {"output": {"classical": "blend"}, "fit": {"steps": 60}}
+    right, wrong = (denoise(image, tiny(**told, noise={"sigma": s})).report for s in (8, 30))
+    assert wrong.weights == {NETWORK: 1.0}
+    assert "less noise" in wrong.reasons["output.classical"]
+    assert "less noise" not in right.reasons["output.classical"]
