@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 TRUSTED = 0.95
 """What predictions must be off by at least, in standard deviations of the noise, for its model to be believed."""
 
-CORRELATED = 0.15
-"""Lag-1 autocorrelation from which the noise is called correlated."""
-
 
 def denoise(
     image: Image,
@@ -243,11 +240,10 @@ class _Run:
             notes.append("The fit diverged once and was restarted at half the rate.")
         if clipped:
             notes.append(f"{clipped} voxels were clipped to what the stored type {prepared.image.dtype} can hold.")
-        correlation = max(e.correlation for e in prepared.estimates)
-        if correlation > CORRELATED:
+        if prepared.correlated:
             notes.append(
-                f"The noise is correlated between neighbouring voxels (lag-1 autocorrelation {correlation:.2f}): "
-                "part of it looks like structure and will stay."
+                "The noise is correlated between neighbouring voxels: some of it looks like structure, and less of it "
+                "can be taken out than of independent noise."
             )
         coarse = prepared.rounding()
         if coarse:

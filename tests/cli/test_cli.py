@@ -102,6 +102,18 @@ def test_a_region_leaves_the_rest_bit_identical(run, scan, tmp_path):
     assert not changed[mask == 0].any()
 
 
+def test_the_noise_is_measured_in_the_background(run, scan, tmp_path):
+    mask = np.zeros((40, 48), np.uint8)
+    mask[:, :20] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    noise = []
+    for number, given in enumerate(([], ["--background", tmp_path / "mask.tif"])):
+        code, out, err = run("denoise", scan, "-o", tmp_path / f"out{number}.tif", "--json", *given, *TINY)
+        assert code == 0, err
+        noise.append(json.loads(out)["noise"])
+    assert noise[0] != noise[1]
+
+
 def test_info_says_what_it_is_and_what_it_takes(run, scan):
     code, out, _ = run("info", scan, "--json", *TINY)
     assert code == 0

@@ -19,8 +19,11 @@ OTHER = {
     "noise.gain": 1.25,
     "noise.offset": -100.0,
     "noise.read_noise": 3.5,
+    "noise.spatial": "correlated",
     "generator.kind": "hourglass",
     "generator.ndim": "3d",
+    "generator.neighbours": 2,
+    "generator.joint_channels": True,
     "generator.channels": (16, 32, 64),
     "generator.up_channels": (8, 16, 32),
     "generator.skip_channels": (0, 4, 4),
@@ -39,7 +42,7 @@ OTHER = {
     "supervision.kind": "full",
     "supervision.recorrupt": "split",
     "supervision.hidden": (0.2, 0.3),
-    "supervision.strength": 0.7,
+    "supervision.strength": (0.5, 0.7),
     "supervision.passes": 3,
     "supervision.patch": 64,
     "fit.steps": 0,
@@ -57,6 +60,7 @@ OTHER = {
     "stop.held_out": 0.05,
     "stop.max_seconds": 12.5,
     "output.dtype": "float32",
+    "output.classical": "beside",
 }
 
 WRONG = [
@@ -89,6 +93,9 @@ WRONG = [
     ({"input": {"jitter": -1}}, "input.jitter"),
     ({"supervision": {"hidden": [0.5, 0.2]}}, "hidden"),
     ({"supervision": {"hidden": [0.0, 0.2]}}, "supervision.hidden"),
+    ({"supervision": {"strength": [1.0, 0.5]}}, "strength"),
+    ({"generator": {"neighbours": -1}}, "generator.neighbours"),
+    ({"output": {"classical": "bm3d"}}, "output.classical"),
     ({"supervision": {"passes": 0}}, "supervision.passes"),
     ({"supervision": {"patch": 8}}, "supervision.patch"),
     ({"fit": {"steps": -1}}, "fit.steps"),

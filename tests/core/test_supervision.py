@@ -21,7 +21,7 @@ def hide(p, *, patch=None, batch=1, seeds=1, held_out=None, passes=4, hidden=(0.
 
 def split(p, *, strength=1.0, passes=4, seeds=1, patch=None):
     patch = patch or p.observation.shape[2:]
-    return Split(p, patch=patch, batch=1, seeds=seeds, passes=passes, strength=strength)
+    return Split(p, patch=patch, batch=1, seeds=seeds, passes=passes, strength=(strength, strength))
 
 
 def with_observation(p, y):
