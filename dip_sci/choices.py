@@ -295,8 +295,15 @@ def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> di
         rule = "moving_variance" if full else "fixed"
         why = "the fit would go on to the noise" if full else "the fit hardly overfits"
         reasons["stop.rule"] = f"{rule}: {why}"
-    if not full and rule in ("windowed_variance", "moving_variance"):
-        raise RecipeError(f"stop.rule is {rule}, which needs supervision.kind full; with recorrupted, use held_out.")
+    if not full and rule in ("windowed_variance", "moving_variance", "discrepancy", "split"):
+        raise RecipeError(
+            f"stop.rule is {rule}, which needs supervision.kind full; with recorrupted, use held_out or sure."
+        )
+    if full and rule == "sure":
+        raise RecipeError(
+            "stop.rule is sure, which needs supervision.kind recorrupted: under full supervision the noise gets into "
+            "the weights, which it does not see. Use split, which does."
+        )
     return {"rule": rule, "min_start": _or(options.min_start, min(100, steps // 5))}
 
 

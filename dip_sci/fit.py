@@ -293,7 +293,7 @@ class _Run:
         # The average is watched, not the output: the optimiser's own jitter would drown the drift towards the noise.
         watched = self.average.mean if isinstance(self.average, OutputAverage) else None
         iterate = None if watched is None or self.watched is None else watched.flatten()[self.watched]
-        verdict = self.rule.observe(step, View(iterate, self._risk))
+        verdict = self.rule.observe(step, View(iterate, self._risk, self._residual, self._sure))
         if verdict.value is not None:
             self.stop_curve.append((step, verdict.value))
         if verdict.best:
@@ -395,9 +395,11 @@ class _Run:
 
         return restore
 
-    def _network(self, ensemble: nn.Module) -> Callable[[Tensor], Tensor]:
+    def _network(self, ensemble: nn.Module, *, exact: bool = False) -> Callable[[Tensor], Tensor]:
+        precision = "float32" if exact else self.settings.precision
+
         def network(x: Tensor) -> Tensor:
-            with machine.arithmetic(self.device, self.settings.precision):
+            with machine.arithmetic(self.device, precision):
                 out: Tensor = ensemble(x)
             return out
 
@@ -411,6 +413,19 @@ class _Run:
         if isinstance(self.average, WeightAverage):
             return self.supervision.risk(self._network(self.average.mean))
         return self.supervision.risk(lambda _: self._preview())
+
+    @torch.no_grad()
+    def _residual(self) -> float:
+        problem = self.problem
+        apart = (problem.operator.forward(self._preview().mean(0)) - problem.observation) / problem.sigma
+        weights = problem.weights.expand_as(apart)
+        return float((apart.square() * weights).sum() / weights.sum().clamp_min(1e-12))
+
+    @torch.no_grad()
+    def _sure(self) -> float:
+        assert isinstance(self.average, WeightAverage)
+        # In float32: the difference of two passes that are almost the same is looked at.
+        return self.supervision.sure(self._network(self.average.mean, exact=True))
 
     def _watched(self) -> Tensor | None:
         if not self.supervision.averages_outputs:

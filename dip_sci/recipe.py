@@ -154,9 +154,15 @@ class FitOptions(_Group):
 class StopOptions(_Group):
     """When to stop."""
 
-    rule: Literal["auto", "fixed", "windowed_variance", "moving_variance", "held_out"] = "auto"
+    rule: Literal[
+        "auto", "fixed", "windowed_variance", "moving_variance", "discrepancy", "held_out", "split", "sure"
+    ] = "auto"
     """`fixed`: after all steps. `windowed_variance`, `moving_variance`: when the iterates' variance has passed its
-    minimum. `held_out`: when voxels kept out of the fit are no longer predicted better.
+    minimum. `discrepancy`: when what is left of the observation is as strong as the noise. `held_out`: when voxels
+    kept out of the fit are no longer predicted better. `split`: the same with a copy of the whole observation, made
+    with added noise; right for correlated noise, too. `sure`: when Stein's unbiased estimate of the error no longer
+    falls, for networks that see the observation (recorrupted, or full with `input.kind` image); photon noise is
+    stabilised first, and Gaussian then.
     `auto`: moving variance for full, fixed for recorrupted supervision."""
     window: Annotated[int, Field(ge=2, le=10_000)] = 100
     """Iterates in the windowed variance."""
@@ -168,6 +174,12 @@ class StopOptions(_Group):
     """Steps before which no minimum counts."""
     held_out: Share = 0.02
     """Share of voxels kept out of the fit (held_out)."""
+    discrepancy: Positive = 1.0
+    """Mean square residual at which to stop, over the noise's variance (discrepancy)."""
+    split: Positive = 0.5
+    """Noise added to what is fitted over that in the image, t (split). It costs quality, as if the image had
+    sqrt(1 + t^2) times its noise; the smaller it is, the less sure is the stop. With an even number of `fit.seeds` it
+    is gone from their mean."""
     max_seconds: Positive | None = None
     """Time after which the best result so far is returned."""
 

@@ -314,7 +314,8 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
     watched = recipe.stop.rule == "held_out" and (options.kind == "full" or options.recorrupt == "hide")
     held_out = supervision.hold_out(problem, recipe.stop.held_out, rng) if watched else None
     if options.kind == "full":
-        return supervision.Full(problem, recipe.input, seeds, held_out, rng)
+        split = recipe.stop.split if recipe.stop.rule == "split" else None
+        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split)
     assert options.patch is not None
     hidden = options.hidden or choices.FEW_HIDDEN
     assert options.passes is not None

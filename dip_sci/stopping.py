@@ -25,6 +25,9 @@ class StopReason(enum.Enum):
     STEPS = "All steps were done."
     VARIANCE = "The iterates' variance had passed its minimum: more steps would have fitted noise."
     HELD_OUT = "Voxels kept out of the fit were no longer predicted better."
+    SPLIT = "The copy of the observation kept out of the fit was no longer predicted better."
+    RISK = "The unbiased estimate of the error no longer fell."
+    DISCREPANCY = "What is left of the observation is no stronger than its noise: more steps would have fitted noise."
     TIME = "The time allowed was used up; the best result until then was kept."
     CANCELLED = "Stopped by the user; the best result until then was kept."
     NOTHING = "There was nothing to restore: the image is constant, or no steps were asked for."
@@ -40,10 +43,16 @@ class View(NamedTuple):
         supervision, whose outputs are of a different degradation at each step.
     risk
         Computes the mean square error of prediction at data the fit has not seen.
+    residual
+        Computes the averaged iterate's mean square residual, in variances of the noise.
+    sure
+        Computes an unbiased estimate of the mean square error of the averaged network's result.
     """
 
     iterate: Tensor | None
     risk: Callable[[], float]
+    residual: Callable[[], float]
+    sure: Callable[[], float]
 
 
 class Verdict(NamedTuple):
@@ -147,19 +156,62 @@ class MovingVariance:
         return self.judge(step, self._variance / self._gathered)
 
 
-class HeldOut:
-    """Stop when the risk at data the fit has not seen no longer falls; looks every few steps."""
+class Discrepancy:
+    """Morozov's discrepancy principle: stop when the residual is as strong as the noise."""
 
-    every = 10
+    def __init__(self, factor: float, min_start: int) -> None:
+        self.factor, self.min_start = factor, min_start
 
-    def __init__(self, patience: int | None, min_start: int) -> None:
-        self.judge = _Patience(patience, min_start, StopReason.HELD_OUT).judge
+    def observe(self, step: int, view: View) -> Verdict:
+        """See `StopRule`; nothing is waited for, as a residual that is averaged falls once."""
+        residual = view.residual()
+        reached = step >= self.min_start and residual <= self.factor
+        return Verdict(residual, best=True, stop=StopReason.DISCREPANCY if reached else None)
+
+
+class _Risk:
+    """Stop when a risk no longer falls; looks every few steps."""
+
+    every: int
+
+    def __init__(self, patience: int | None, min_start: int, reason: StopReason) -> None:
+        self.judge = _Patience(patience, min_start, reason).judge
 
     def observe(self, step: int, view: View) -> Verdict:
         """See `StopRule`."""
         if step % self.every:
             return Verdict(None, best=False, stop=None)
-        return self.judge(step, view.risk())
+        return self.judge(step, self.look(view))
+
+    def look(self, view: View) -> float:
+        raise NotImplementedError
+
+
+class HeldOut(_Risk):
+    """The risk at data the fit has not seen: voxels, or a copy of the observation with noise of its own."""
+
+    every = 10
+
+    def __init__(self, patience: int | None, min_start: int, reason: StopReason = StopReason.HELD_OUT) -> None:
+        super().__init__(patience, min_start, reason)
+
+    def look(self, view: View) -> float:
+        """Predict what was kept out."""
+        return view.risk()
+
+
+class Sure(_Risk):
+    """The risk by Stein's unbiased estimate, which needs no data of its own but two passes of the network."""
+
+    # At most four parts of an image are passed, twice: a twelfth of the work of as many steps.
+    every = 30
+
+    def __init__(self, patience: int | None, min_start: int) -> None:
+        super().__init__(patience, min_start, StopReason.RISK)
+
+    def look(self, view: View) -> float:
+        """Estimate the error."""
+        return view.sure()
 
 
 def build(options: StopOptions) -> StopRule:
@@ -169,6 +221,12 @@ def build(options: StopOptions) -> StopRule:
         return WindowedVariance(options.window, patience, min_start)
     if options.rule == "moving_variance":
         return MovingVariance(options.alpha, patience, min_start)
+    if options.rule == "discrepancy":
+        return Discrepancy(options.discrepancy, min_start)
     if options.rule == "held_out":
         return HeldOut(patience, min_start)
+    if options.rule == "split":
+        return HeldOut(patience, min_start, StopReason.SPLIT)
+    if options.rule == "sure":
+        return Sure(patience, min_start)
     return Fixed()

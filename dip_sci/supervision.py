@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     """Maps ``(K, B, inside, *spatial)`` to ``(K, B, C, *spatial)``: K networks side by side."""
 
 
+STIR = 0.05
+"""Noise added to see how much of it a network lets through, over that in the observation: a derivative."""
+
 PROBES = 4
 """Patches on which the risk of a recorrupted fit is watched."""
 
@@ -84,6 +87,10 @@ class Supervision(Protocol):
         """Mean square error of prediction at data the fit has not seen."""
         ...
 
+    def sure(self, network: Network) -> float:
+        """Mean square error of what the network makes of the observation, by Stein's unbiased estimate."""
+        ...
+
     def on(self, problem: Problem) -> Supervision | None:
         """Return the same supervision for another observation; ``None`` where the network never sees one."""
         ...
@@ -93,6 +100,18 @@ def hold_out(problem: Problem, share: float, rng: torch.Generator) -> Tensor:
     """Draw the voxels kept out of a fit: 1 where held out, ``(N, 1, *spatial)``."""
     drawn = torch.rand(problem.weights.shape, generator=rng, device=problem.weights.device) < share
     return drawn.float() * (problem.weights > 0)
+
+
+def _stein(problem: Problem, found: Tensor, through: Tensor) -> float:
+    """Stein's unbiased estimate of the mean square error of `found`, an estimate made from the observation.
+
+    ``|A x - y|^2 - sigma^2 + 2 through``, where `through` is, voxel by voxel and on average, the covariance of the
+    noise and what is left of it in ``A x``. It is measured with noise e drawn as the observation's, and so right for
+    correlated noise, too.
+    """
+    risk = (problem.operator.forward(found) - problem.observation).square() - problem.sigma.square() + 2 * through
+    weights = problem.weights.expand_as(risk)
+    return float((risk * weights).sum() / weights.sum().clamp_min(1e-12))
 
 
 class Full:
@@ -109,26 +128,41 @@ class Full:
     held_out
         Voxels kept out of the fit, ``(1, 1, *spatial)``, or ``None``.
     rng
-        Source of inputs and of the jitter's pool.
+        Source of inputs, of the jitter's pool and of the noise that splits.
+    split
+        t: fit ``y + t e`` and keep ``y - e / t`` out of the fit, with noise e as the observation's; ``None`` to fit y.
+        Each network has an e of its own, every second one that of its neighbour with the other sign: what
+        it adds is all but gone from their mean.
     """
 
     averages_outputs = True
     count = 1
 
     def __init__(
-        self, problem: Problem, options: InputOptions, seeds: int, held_out: Tensor | None, rng: torch.Generator
+        self,
+        problem: Problem,
+        options: InputOptions,
+        seeds: int,
+        held_out: Tensor | None,
+        rng: torch.Generator,
+        split: float | None = None,
     ) -> None:
         assert len(problem.observation) == 1
         self.problem, self.held_out = problem, held_out
         self.weights = (problem if held_out is None else problem.without(held_out)).weights[None]
-        self.z = torch.stack([inputs.make(options, problem.observation, rng) for _ in range(seeds)])
+        self.split, self.target = split, problem.observation.expand(seeds, *problem.observation.shape)
+        if split is not None:
+            drawn = [problem.noise(rng) for _ in range((seeds + 1) // 2)]
+            self.added = torch.stack([sign * e for e in drawn for sign in (1, -1)])[:seeds]
+            self.target = self.target + split * self.added
+        self.z = torch.stack([inputs.make(options, seen, rng) for seen in self.target])
         self.jitter = inputs.Jitter(self.z, options.jitter, rng)
         self.inside = self.z.shape[2]
         self.shape = tuple(problem.observation.shape[2:])
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
-        return Example(self.jitter.add(self.z, rng), self.z.new_zeros(1), self.problem.observation[None], self.weights)
+        return Example(self.jitter.add(self.z, rng), self.z.new_zeros(1), self.target, self.weights)
 
     def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
         """See `Supervision`: one pass, without jitter."""
@@ -138,9 +172,18 @@ class Full:
         """See `Supervision`: the input is noise."""
 
     def risk(self, network: Network) -> float:
-        """See `Supervision`: at the held-out voxels."""
+        """See `Supervision`: at the held-out voxels, or by the copy kept out."""
+        output = network(self.z)
+        if self.split is not None:
+            # The mean square distance to y - e / t, but for what all estimates share; of the mean of the networks.
+            apart = self.problem.operator.forward(output) - self.problem.observation
+            return _stein(self.problem, output.mean(0), (self.added * apart).mean(0) / self.split)
         assert self.held_out is not None
-        return float(self.problem.data_term(network(self.z).mean(0), self.problem.observation, self.held_out))
+        return float(self.problem.data_term(output.mean(0), self.problem.observation, self.held_out))
+
+    def sure(self, network: Network) -> float:
+        """See `Supervision`: the network's input is not the observation, its weights are what depends on it."""
+        raise NotImplementedError
 
 
 class _Patches:
@@ -185,6 +228,26 @@ class _Recorrupted:
         other = copy.copy(self)
         other.problem, other.count = problem, min(self.count, FEW_PASSES)
         return other
+
+    def sure(self, network: Network) -> float:
+        """See `Supervision`: of one pass over the problem's probe, which hides or adds the same each time.
+
+        How much noise goes through is seen by adding a little (Ramani, Blu & Unser 2008), the same at each look.
+        """
+        probe = self.problem.probe()
+        e = probe.noise(torch.Generator(probe.observation.device).manual_seed(0))
+
+        def restored(problem: Problem) -> Tensor:
+            # Another seed: what the pass adds must have nothing to do with e.
+            fixed = torch.Generator(probe.observation.device).manual_seed(1)
+            return next(self.on(problem).passes(network, fixed)).mean(0)
+
+        before, after = restored(probe), restored(probe.seeing(probe.observation + STIR * e))
+        return _stein(probe, before, e * probe.operator.forward(after - before) / STIR)
+
+    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+        """See `Supervision`."""
+        raise NotImplementedError
 
     def _draw(self, rng: torch.Generator, *stacks: Tensor) -> list[Tensor]:
         """Cut the same random patches out of several stacks: each ``(K, B, C, *shape)``."""

@@ -1,9 +1,11 @@
 """The loop: the same seed, the same result; it notices when it goes wrong, and stops when told."""
 
 import itertools
+import math
 import random
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from dip_sci.averaging import OutputAverage, WeightAverage
 from dip_sci.errors import FitError
 from dip_sci.fit import Ensemble, Settings, iter_fit
 from dip_sci.recipe import InputOptions, Recipe
-from dip_sci.stopping import Fixed, HeldOut, MovingVariance, StopReason, Verdict
+from dip_sci.stopping import Discrepancy, Fixed, HeldOut, MovingVariance, StopReason, Sure, Verdict
 from dip_sci.supervision import Full, Hide, hold_out
 
 SETTINGS = Settings(
@@ -31,10 +33,13 @@ def teach(kind, p, seeds=1, held_out=None):
     return Hide(p, patch=SHAPE, batch=1, seeds=seeds, held_out=held_out, passes=2, hidden=(0.2, 0.4))
 
 
+def generator(kind):
+    kind = "hourglass" if kind == "full" else "unet"
+    return Recipe.parse({"generator": {"kind": kind, "channels": (8, 8), "dropout": 0.3}}).generator
+
+
 def maker(teacher, kind):
-    options = Recipe.parse(
-        {"generator": {"kind": "hourglass" if kind == "full" else "unet", "channels": (8, 8), "dropout": 0.3}}
-    ).generator
+    options = generator(kind)
     return lambda: generators.build(options, inside=teacher.inside, outside=1, shape=SHAPE, spacing=(1.0, 1.0))
 
 
@@ -257,6 +262,70 @@ def test_a_moving_variance_stop_ends_a_real_fit_early():
     assert done.best_step == done.steps - 20
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_fit_ends_where_the_residual_of_what_it_returns_is_the_noise(seeds):
+    p = problem(*SHAPE)
+    done = finish(start("full", p=p, rule=Discrepancy(1.0, 5), steps=600, rate=0.02, seeds=seeds))
+    assert done.reason is StopReason.DISCREPANCY
+    assert done.best_step == done.steps == len(done.stop_curve)
+    residual = float(((done.estimate.mean(0) - p.observation) / p.sigma).square().mean())
+    assert residual == pytest.approx(done.stop_curve[-1][1], rel=1e-4)
+    assert 0.9 < residual <= 1
+
+
+def test_the_residual_counts_voxels_by_their_weights_and_noise_by_its_channel():
+    p = problem(*SHAPE, channels=2)
+    p.weights[..., :10] = 0
+    p = replace(p, sigma=torch.tensor([0.1, 0.4]).view(1, 2, 1, 1))
+    teacher = teach("full", p)
+    network = partial(generators.build, generator("full"), inside=4, outside=2, shape=SHAPE, spacing=(1.0, 1.0))
+    done = finish(iter_fit(network, p, teacher, Discrepancy(1e-9, 0), SETTINGS))
+    residual = ((done.estimate[0] - p.observation) / p.sigma)[..., 10:].square().mean()
+    assert done.stop_curve[-1][1] == pytest.approx(float(residual), rel=1e-4)
+
+
+def test_a_split_fit_ends_when_the_other_half_is_no_longer_predicted_better():
+    p = problem(*SHAPE, sigma=0.7)
+    teacher = Full(p, InputOptions(channels=4), 2, None, rng(), split=0.5)
+    rule = HeldOut(60, 20, StopReason.SPLIT)
+    done = finish(start("full", p=p, teacher=teacher, rule=rule, steps=1500, rate=0.02, seeds=2))
+    assert done.reason is StopReason.SPLIT
+    assert done.best_step == done.steps - 60
+    assert teacher.risk(lambda _: done.estimate) == pytest.approx(dict(done.stop_curve)[done.best_step], rel=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_sure_rule_asks_for_steins_estimate(seeds):
+    done = finish(start("hide", rule=Sure(30, 0), steps=200, rate=1e-9, seeds=seeds))
+    assert [step for step, _ in done.stop_curve] == [30, 60]
+    assert done.reason is StopReason.RISK
+    # An untrained network is off by about the image itself, whose variance is 1.
+    assert all(0.05 < value < 3 for _, value in done.stop_curve)
+
+
+def test_steins_estimate_is_not_made_in_coarse_numbers():
+    values = []
+    for precision in ("float32", "bfloat16"):
+        rule = Sure(1, 0)
+        rule.every = 1
+        done = finish(start("hide", rule=rule, steps=1, rate=1e-9, precision=precision))
+        values.append(done.stop_curve[0][1])
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+def test_looking_changes_nothing():
+    class Spy(Fixed):
+        def observe(self, step, view):
+            if step % 2:
+                view.residual()
+                view.sure()
+            return super().observe(step, view)
+
+    looked, blind = (finish(start("hide", rule=rule)) for rule in (Spy(), Fixed()))
+    assert torch.equal(looked.estimate, blind.estimate)
+    assert looked.data_terms == blind.data_terms
+
+
 class Poisoned(Hide):
     """Hides as always; at certain calls its aim is far off or not a number."""
 
@@ -333,6 +402,21 @@ def test_a_fit_that_breaks_tells_each_step_of_its_curve_once():
     p = problem(*SHAPE)
     done = finish(start(p=p, teacher=Poisoned(p, {4}, float("nan")), rule=At(3, 99)))
     assert [step for step, _ in done.stop_curve] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "rule", [Discrepancy(1e-9, 0), Sure(None, 0), HeldOut(None, 0)], ids=lambda r: type(r).__name__
+)
+def test_a_fit_that_breaks_goes_on_to_be_watched(rule):
+    p = problem(*SHAPE)
+    teacher = Poisoned(p, {55}, float("nan"))
+    teacher.held_out = hold_out(p, 0.1, rng())
+    done = finish(start(p=p, teacher=teacher, rule=rule, steps=62))
+    every = getattr(rule, "every", 1)
+    assert done.restarts == 1
+    assert [step for step, _ in done.stop_curve] == list(range(every, 63, every))
+    assert all(math.isfinite(value) for _, value in done.stop_curve)
+    assert done.best_step > 0
 
 
 def test_a_fit_that_breaks_twice_says_what_to_do():
