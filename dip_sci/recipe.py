@@ -161,7 +161,7 @@ class StopOptions(_Group):
     minimum. `discrepancy`: when what is left of the observation is as strong as the noise. `held_out`: when voxels
     kept out of the fit are no longer predicted better. `split`: the same with a copy of the whole observation, made
     with added noise; right for correlated noise, too. `sure`: when Stein's unbiased estimate of the error no longer
-    falls, for networks that see the observation (recorrupted, or full with `input.kind` image); photon noise is
+    falls, for networks that see the observation (recorrupted); photon noise is
     stabilised first, and Gaussian then.
     `auto`: moving variance for full, fixed for recorrupted supervision."""
     window: Annotated[int, Field(ge=2, le=10_000)] = 100

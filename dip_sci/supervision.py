@@ -240,7 +240,9 @@ class _Recorrupted:
         def restored(problem: Problem) -> Tensor:
             # Another seed: what the pass adds must have nothing to do with e.
             fixed = torch.Generator(probe.observation.device).manual_seed(1)
-            return next(self.on(problem).passes(network, fixed)).mean(0)
+            other = copy.copy(self)
+            other.problem = problem
+            return next(other.passes(network, fixed)).mean(0)
 
         before, after = restored(probe), restored(probe.seeing(probe.observation + STIR * e))
         return _stein(probe, before, e * probe.operator.forward(after - before) / STIR)

@@ -63,6 +63,8 @@ TABLE = {
     "stop.alpha": (WATCHED, 0.5),
     "stop.patience": (WATCHED, 9),
     "stop.min_start": (WATCHED, 12),
+    "stop.discrepancy": ({**FULL, "stop": {"rule": "discrepancy", "min_start": 0}}, 50.0),
+    "stop.split": ({**FULL, "stop": {"rule": "split"}}, 1.5),
     "stop.held_out": (HELD_OUT, 0.4),
     "stop.max_seconds": ({}, 1e-6),
     "output.dtype": ({}, "float32"),

@@ -58,6 +58,8 @@ OTHER = {
     "stop.patience": 10,
     "stop.min_start": 0,
     "stop.held_out": 0.05,
+    "stop.discrepancy": 1.1,
+    "stop.split": 0.7,
     "stop.max_seconds": 12.5,
     "output.dtype": "float32",
     "output.classical": "beside",

@@ -272,7 +272,7 @@ def agrees(told, true, naive):
     return abs(told - true) < 0.04 * SIGMA**2 and naive < true - 0.2 * SIGMA**2
 
 
-TEACHERS = {"hide": partial(Hide, held_out=None, hidden=(0.2, 0.4)), "split": partial(Split, strength=0.7)}
+TEACHERS = {"hide": partial(Hide, held_out=None, hidden=(0.2, 0.4)), "split": partial(Split, strength=(0.7, 1.0))}
 
 
 def recorrupted(kind, p, seeds=1):
