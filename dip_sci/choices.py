@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -25,9 +24,9 @@ class _Effort(NamedTuple):
 
 PRESETS: dict[str, dict[str, _Effort]] = {
     "2d": {
-        "fast": _Effort(width=24, steps=120, passes=4, full_steps=1500),
-        "balanced": _Effort(width=32, steps=280, passes=12, full_steps=3000),
-        "best": _Effort(width=48, steps=1000, passes=24, full_steps=6000),
+        "fast": _Effort(width=24, steps=95, passes=4, full_steps=1500),
+        "balanced": _Effort(width=32, steps=220, passes=12, full_steps=3000),
+        "best": _Effort(width=48, steps=800, passes=24, full_steps=6000),
     },
     "3d": {
         "fast": _Effort(width=12, steps=120, passes=4, full_steps=800),
@@ -285,7 +284,7 @@ def _recorrupted_steps(image: Image, ndim: str, effort: _Effort) -> int:
     A volume has many patches from the start.
     """
     images = image.array.size / 256**2 if ndim == "2d" else 1.0
-    return round(effort.steps * min(max(math.sqrt(images), 1.0), 2.0))
+    return round(effort.steps * min(max(images ** (2 / 3), 1.0), 2.5))
 
 
 def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> dict[str, Any]:
