@@ -283,8 +283,9 @@ def _recorrupted_steps(image: Image, ndim: str, effort: _Effort) -> int:
 
     A volume has many patches from the start.
     """
-    images = image.array.size / 256**2 if ndim == "2d" else 1.0
-    return round(effort.steps * min(max(images ** (2 / 3), 1.0), 2.5))
+    images = float(image.array.size / 256**2) if ndim == "2d" else 1.0
+    more: float = images ** (2 / 3)
+    return round(effort.steps * min(max(more, 1.0), 2.5))
 
 
 def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> dict[str, Any]:
