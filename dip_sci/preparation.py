@@ -206,8 +206,12 @@ class Preparation:
         """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""
         flat = (*self._stack_shape[:3], *(1,) * len(self.layout.spatial))
         sd: NDArray[np.float32] = np.broadcast_to((1 / self.scaling.width).astype(np.float32), flat)
+        # Too little noise misleads whoever goes by it more than too much: the larger of two measurements counts.
+        given = self.recipe.noise.sigma is not None or self.recipe.noise.gain is not None
+        levels = [1.0 if given or e.structure is None else max(e.structure.level, 1.0) for e in self.estimates]
+        sd = sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
         if not any(s.correlated and s.sd_map is not None for s in self._structures()):
-            return sd.copy()
+            return sd
         maps = self.layout.stack(np.ones(self._whole[self._keep].shape, np.float32))
         for index, estimate in self._each():
             found = estimate.structure

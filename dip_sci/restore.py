@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 
     Steps = Generator[Progress[NDArray[Any]], None, None]
 
-TRUSTED = 0.95
-"""What predictions must be off by at least, in standard deviations of the noise, for its model to be believed."""
+LEAST_MISS, MOST_MISS = 0.9, 1.35
+"""Mean square miss of predictions of hidden voxels, in variances of the noise, for which its model is believed.
+
+They miss by at least the noise, and in the finest texture by a third more.
+"""
 
 
 def denoise(
@@ -159,10 +162,12 @@ class _Run:
         if self.recipe.output.classical == "none":
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
-        trusted = self._noise_fits(problem)
-        again = fitted.again if self.recipe.output.classical == "blend" and trusted else None
-        if not trusted:
-            self.made_of = "network alone: there is less noise than its model says, so that no error can be foretold"
+        believed = self._noise_fits(problem)
+        again = fitted.again if self.recipe.output.classical == "blend" and believed else None
+        if not believed:
+            self.made_of = (
+                "network alone: the noise is not as strong as its model says, so that no error can be foretold"
+            )
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         began = time.monotonic()
         for found in combine(problem, fitted.estimate, again, rng):
@@ -180,12 +185,12 @@ class _Run:
                 return
 
     def _noise_fits(self, problem: Problem) -> bool:
-        """Whether the noise is as strong as its model says: predictions of hidden voxels are off by at least that."""
+        """Whether the noise is as strong as its model says, going by how far predictions of hidden voxels miss."""
         options, terms = self.recipe.supervision, self.fits[-1].data_terms
         if options.kind == "full" or options.recorrupt != "hide":
             return True
         seen = float(np.mean(terms[-(len(terms) // 4 + 1) :]))
-        return seen > TRUSTED**2 * float(problem.sigma.square().mean())
+        return LEAST_MISS < seen / float(problem.sigma.square().mean()) < MOST_MISS
 
     def restoration(self) -> Restoration:
         nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
