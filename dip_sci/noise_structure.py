@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
 
-BLOCK = 16
-"""Edge of the blocks whose cosine transforms are compared."""
-
-STEP = 4
-"""Distance between neighbouring blocks, for one plane."""
-
-MOST_BLOCKS = 6000
+REACH = 7
+"""Lags that the correlation is kept for."""
 
 COARSEST = 4
 """Frequencies, in half cycles per block, below which content cannot be told from noise."""
 
-REACH = 7
-"""Lags that the correlation is kept for."""
-
-ISOTROPIC, ANISOTROPIC, DIFFERENCE = 0.3, 0.14, 0.12
+ISOTROPIC, ANISOTROPIC, DIFFERENCE = 0.2, 0.14, 0.1
 """Lag-1 autocorrelations that count: alike along both axes, or along one of them and so much less along the other.
 
-Texture that leaks into the flattest blocks makes up to 0.27 along both axes, never along one alone.
+Texture that leaks into the flattest blocks makes less.
 """
 
 PATCHY = 1.25
 """Ratio of the strong to the weak parts' standard deviation (95th and 5th percentile) from which a map is kept."""
 
-CELL = 8
-"""Edge of the cells in which the local strength is measured."""
+ROOM = 12
+"""Edge, in steps, of the parts of an image in which the local strength is measured."""
+
+STEEP = 1.4
+"""Ratio of coarse to fine power, over that of the parts with least, from which on a part holds content."""
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """Noise's correlation and where it is strong, on a scale on which the pointwise model's SD is 1.
+    """Noise's correlation and where it is strong.
 
     Attributes
     ----------
     level
-        Standard deviation of all of the noise.
+        Standard deviation of all of the noise, on the scale of the values that were given.
+    error
+        Its relative standard error.
     lags
         Lag-1 autocorrelation along X and along Y.
     correlated
@@ -60,13 +61,21 @@ class Structure:
     """
 
     level: float
+    error: float
     lags: tuple[float, float]
     correlated: bool
     kernel: NDArray[np.float32]
     sd_map: NDArray[np.float32] | None
 
 
-def structure(values: NDArray[Any], measured: NDArray[np.bool_], *, volume: bool) -> Structure | None:
+def structure(
+    values: NDArray[Any],
+    measured: NDArray[np.bool_],
+    *,
+    volume: bool,
+    correlated: bool | None = None,
+    above: float = -math.inf,
+) -> Structure | None:
     """Measure how the noise of one image is spread.
 
     Parameters
@@ -77,55 +86,57 @@ def structure(values: NDArray[Any], measured: NDArray[np.bool_], *, volume: bool
         Which voxels count.
     volume
         Whether the planes are neighbours in space.
+    correlated
+        Whether the noise is; ``None`` to find out.
+    above
+        Brightness below which blocks are left out, if there are others: the noise of the background of
+        a magnitude image is weaker than that of its signal, and less correlated.
 
     Returns
     -------
     Structure or None
-        ``None`` where the image is too small to say.
+        ``None`` where the image is too small to say, or constant.
 
     Notes
     -----
-    The variance of each frequency is the squared median magnitude, over blocks, of a local cosine transform:
-    content is sparse there, noise is not (after Ponomarenko et al. 2007). Only the flattest blocks count, by their
-    coarsest frequencies; below those, the spectrum is taken to be no higher than just above them.
+    The variance of the cosine transform's frequencies over the flattest blocks (`Blocks`; after
+    Ponomarenko et al. 2007) is linear in the autocorrelation at small lags, which is solved for.
     """
-    planes = values.reshape(-1, *values.shape[-2:]).astype(np.float64)
+    planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
-    if min(planes.shape[1:]) < 2 * BLOCK:
+    if min(planes.shape[1:]) < 2 * EDGE:
         return None
-    coarse_map = _local_strength(planes, seen)
-    relative = _enlarged(coarse_map, planes.shape)
-    blocks = _blocks(planes / relative, seen)
-    if len(blocks) < 32:
+    blocks = cut(planes, seen)
+    if len(blocks) < FEWEST // 4:
         return None
-    coefficients = _cosine(blocks)
-    brightness = blocks.mean(axis=(1, 2))
-    bright = brightness >= np.median(brightness)
-    lags = _lags(_spectrum(coefficients, 0.3))
-    # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
-    lags_bright = _lags(_spectrum(coefficients[bright], 0.15))
-    correlated = _counts(lags) or _counts(lags_bright)
-    chosen = coefficients if _counts(lags) or not correlated else coefficients[bright]
-    spectrum = _spectrum(chosen, 0.6 if correlated else 0.3)
-    if not spectrum.any():
-        return None
-    kernel = _kernel(spectrum)
-    patchy = np.quantile(coarse_map, 0.95) > PATCHY * np.quantile(coarse_map, 0.05)
-    level = float(np.sqrt(_mean(spectrum)))
-    if patchy:
-        # The map says where, the level how much: over the whole image the map's mean square is 1.
-        size = float(np.sqrt(np.mean(relative[seen] ** 2)))
-        level *= size
-        relative = relative / size
+    bright = blocks.mean > above
+    if bright.sum() >= FEWEST:
+        blocks = blocks[bright]
+    strength = local_strength(blocks, planes.shape)
+    sd_map, size = None, 1.0
+    if np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05):
+        sd_map = _enlarged(strength, planes.shape)
+        plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
+        blocks = blocks.over(sd_map[plane, row + EDGE // 2, column + EDGE // 2])
+        size = float(np.sqrt(np.mean(sd_map[seen] ** 2)))
+        sd_map /= size
+    spectrum = _calm(blocks.spectrum())
+    lags = _lags(spectrum)
+    if correlated is None:
+        correlated = _counts(lags)
+    covariance = _covariance(spectrum)
+    level, error = _level(blocks, correlated=correlated)
+    kernel = covariance / covariance[REACH, REACH]
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)
         kernel = np.stack([between * kernel, kernel, between * kernel])
     return Structure(
-        level=level,
-        lags=lags if _counts(lags) or not correlated else lags_bright,
+        level=level * size,
+        error=error,
+        lags=lags,
         correlated=correlated,
         kernel=kernel.astype(np.float32),
-        sd_map=relative.reshape(values.shape).astype(np.float32) if patchy else None,
+        sd_map=None if sd_map is None else sd_map.reshape(values.shape).astype(np.float32),
     )
 
 
@@ -134,115 +145,135 @@ def _counts(lags: tuple[float, float]) -> bool:
     return high > ISOTROPIC or (high > ANISOTROPIC and high - low > DIFFERENCE)
 
 
-def _local_strength(planes: Array, seen: NDArray[np.bool_]) -> Array:
-    """Median magnitude of the finest diagonal details in each cell, smoothed, 1 in the median: ``(planes, cells)``."""
+def _level(blocks: Blocks, *, correlated: bool) -> tuple[float, float]:
+    """Standard deviation of the noise, and its relative standard error.
+
+    The error is made of the scatter of that many independent coefficients and of what more content
+    there is in blocks that are nearly as flat; the weights make it honest on natural content.
+    """
+
+    def at(share: float) -> float:
+        spectrum = blocks.spectrum(share)
+        return float(np.sqrt(_covariance(_calm(spectrum))[REACH, REACH] if correlated else spectrum[FINE].mean()))
+
+    level = at(SHARE)
+    spectrum = _calm(blocks.spectrum()) if correlated else np.where(FINE, 1.0, 0.0)
+    independent = blocks.area(SHARE) / EDGE**2 * spectrum.sum() ** 2 / (spectrum**2).sum()
+    scatter = (2.0 if correlated else 1.3) / np.sqrt(2 * independent)
+    return level, float(np.linalg.norm([2 * (at(3 * SHARE) / level - 1), scatter, 0.01 if correlated else 0.005]))
+
+
+def local_strength(blocks: Blocks, shape: tuple[int, ...]) -> Array:
+    """Standard deviation of the finest details in parts of the image, 1 in the median: ``(depth, rows, columns)``.
+
+    In each part the flattest quarter of the blocks counts; parts without flat blocks are filled in
+    from those around.
+    """
     from scipy.ndimage import gaussian_filter
 
-    detail = np.abs(planes[:, :-1, :-1] - planes[:, 1:, :-1] - planes[:, :-1, 1:] + planes[:, 1:, 1:])
-    whole = seen[:, :-1, :-1] & seen[:, 1:, :-1] & seen[:, :-1, 1:] & seen[:, 1:, 1:]
-    # The last row and column of details are missing; an edge cell takes one fewer.
-    shape = [(n - 1) // CELL for n in planes.shape[1:]]
-    cut = np.s_[:, : shape[0] * CELL, : shape[1] * CELL]
-
-    def cells(array: NDArray[Any]) -> NDArray[Any]:
-        blocks = array[cut].reshape(len(array), shape[0], CELL, shape[1], CELL)
-        return blocks.swapaxes(2, 3).reshape(len(array), *shape, CELL * CELL)
-
-    strength = np.median(cells(detail), axis=-1)
-    # A cell that is saturated, empty or not measured says nothing.
-    usable = (cells(whole).all(axis=-1) & (strength > 0)).astype(float)
-    width = (1.0 if len(planes) > 1 else 0.0, 3.0, 3.0)
-    weight = gaussian_filter(usable, width, mode="nearest")
-    smooth = gaussian_filter(np.log(np.where(strength > 0, strength, 1.0)) * usable, width, mode="nearest")
-    known = weight > 1e-3
+    steps = [(n - EDGE) // STEP + 1 for n in shape[1:]]
+    # As many blocks to a part, of however many planes.
+    depth = max(1, math.ceil(ROOM**2 * shape[0] / len(blocks)))
+    edges = (depth, ROOM, ROOM)
+    parts = tuple(max(1, round(n / edge)) for n, edge in zip((shape[0], *steps), edges, strict=True))
+    place = [np.minimum(p * n // m, n - 1) for p, n, m in zip(blocks.place.T, parts, (shape[0], *steps), strict=True)]
+    part = np.ravel_multi_index(place, parts)
+    order = np.argsort(part, kind="stable")
+    spectrum = _calm(blocks.spectrum())
+    band = _finest(spectrum)
+    fine, coarse = np.zeros(parts), np.zeros(parts)
+    for index in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
+        group = blocks[index]
+        if len(group) < ROOM:
+            continue
+        at = np.unravel_index(part[index[0]], parts)
+        for judge, measure in HALVES:
+            power = group.power[group.flattest(judge, 0.25, ROOM)].mean(axis=0) / spectrum
+            fine[at] += power[measure & band].mean()
+            coarse[at] += power[measure & ~band].mean()
+    known = fine > 0
     if not known.any():
-        return np.ones_like(strength)
-    logs = np.where(known, smooth / np.maximum(weight, 1e-3), 0.0)
-    logs = np.where(known, logs, np.median(logs[known]))
-    logs -= np.median(logs[known])
-    return np.asarray(np.exp(logs))
+        return np.ones(parts)
+    steep = coarse[known] / fine[known]
+    known[known] = steep < STEEP * np.quantile(steep, 0.2)
+    logs = np.where(known, np.log(np.where(known, fine, 1)) / 2, 0)
+    total, weight = (gaussian_filter(a, 1.0, mode="nearest") for a in (logs, known.astype(float)))
+    far = (logs.sum() / known.sum()) * 1e-2
+    smooth: Array = (total + far) / (weight + 1e-2)
+    return np.exp(smooth - np.median(smooth[known]))
 
 
-def _enlarged(cells: Array, shape: tuple[int, ...]) -> Array:
-    """Interpolate the cells' values at the pixels."""
-    rows, columns = (
-        np.clip((np.arange(n) + 0.5) / CELL - 0.5, 0, m - 1) for n, m in zip(shape[1:], cells.shape[1:], strict=True)
-    )
-    out = cells
-    for axis, at in ((1, rows), (2, columns)):
-        low = np.floor(at).astype(int)
-        high = np.minimum(low + 1, out.shape[axis] - 1)
-        share = (at - low).reshape([-1 if k == axis else 1 for k in range(3)])
-        out = np.take(out, low, axis) * (1 - share) + np.take(out, high, axis) * share
-    return out
+def _finest(spectrum: Array) -> NDArray[np.bool_]:
+    """As many of the finest frequencies as are `FINE`, of those at which there is noise."""
+    i, j = np.indices(spectrum.shape)
+    there = (spectrum > 0.03 * spectrum.max()) & (np.hypot(i, j) >= COARSEST)
+    enough = [there & (i + j >= finest) for finest in range(EDGE + EDGE // 4, 0, -1)]
+    return next((band for band in enough if band.sum() >= FINE.sum()), there)
 
 
-def _blocks(planes: Array, seen: NDArray[np.bool_]) -> Array:
-    """Overlapping blocks that are measured throughout, ``(blocks, 16, 16)``; from a volume not all of them."""
+def _enlarged(parts: Array, shape: tuple[int, ...]) -> Array:
+    """Interpolate what is known of the parts of an image at its pixels."""
+    from scipy.ndimage import map_coordinates
 
-    def views(stack: NDArray[Any]) -> NDArray[Any]:
-        return np.lib.stride_tricks.sliding_window_view(stack, (BLOCK, BLOCK), axis=(1, 2))[:, ::STEP, ::STEP]
-
-    y, ok = views(planes), views(seen)
-    places = np.argwhere(ok.all(axis=(-1, -2)))
-    places = places[:: max(1, len(places) // MOST_BLOCKS)]
-    taken: Array = y[tuple(places.T)]
-    return taken
-
-
-def _cosine(blocks: Array) -> Array:
-    from scipy.fft import dctn
-
-    # A slope goes on at all frequencies, down to the finest; noise has a hundredth of its power in it.
-    ramp = np.linspace(-1, 1, BLOCK)
-    across, down = (blocks.mean(axis=axis) @ ramp / (ramp @ ramp) for axis in (1, 2))
-    plane = across[:, None, None] * ramp + down[:, None, None] * ramp[:, None]
-    found: Array = dctn(blocks - plane, axes=(1, 2), norm="ortho")
+    inner = (shape[0], *(n - EDGE + STEP for n in shape[1:]))
+    first = (0.0, (EDGE - STEP) / 2, (EDGE - STEP) / 2)
+    where = [
+        (np.arange(n) - low + 0.5) * m / size - 0.5
+        for n, low, size, m in zip(shape, first, inner, parts.shape, strict=True)
+    ]
+    found: Array = map_coordinates(parts, np.meshgrid(*where, indexing="ij"), order=1, mode="nearest")
     return found
 
 
-def _spectrum(coefficients: Array, share: float) -> Array:
-    """Variance at each frequency, over the given share of the flattest blocks."""
-    coarse = (coefficients[:, :COARSEST, :COARSEST] ** 2).sum(axis=(1, 2)) - coefficients[:, 0, 0] ** 2
-    flat = coefficients[coarse <= np.quantile(coarse, share)]
-    spectrum: Array = (np.median(np.abs(flat), axis=0) / 0.6745) ** 2
-    radius = np.hypot(*np.indices(spectrum.shape))
-    ring = spectrum[(radius >= COARSEST) & (radius < COARSEST + 2)]
-    low = radius < COARSEST
-    spectrum[0, 0] = (spectrum[0, 1] + spectrum[1, 0]) / 2
-    spectrum[low] = np.minimum(spectrum[low], np.median(ring))
-    return spectrum
+def _calm(spectrum: Array) -> Array:
+    """Keep content out of the coarsest frequencies, and smooth.
+
+    Below `COARSEST` the spectrum is no higher than what it tends to from just above: a Gaussian.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    i, j = np.indices(spectrum.shape)
+    radius = np.hypot(i, j)
+    ring, low = (radius >= COARSEST) & (radius < 2 * COARSEST), radius < COARSEST
+    design = np.stack([np.ones_like(radius), i**2, j**2], axis=-1)
+    least = 1e-6 * spectrum.max()
+    logs = np.log(np.maximum(spectrum, least))
+    trend, *_ = np.linalg.lstsq(design[ring], logs[ring], rcond=None)
+    trend[1:] = np.minimum(trend[1:], 0)
+    # The slope was taken out of the lowest frequencies: they say nothing.
+    for k in ((0, 0), (0, 1), (1, 0)):
+        logs[k] = np.log((spectrum[0, 2] + spectrum[2, 0] + spectrum[1, 1]) / 3 + least)
+    logs[low] = np.minimum(logs[low], (design @ trend)[low])
+    total = np.exp(logs).mean()
+    smooth: Array = np.exp(gaussian_filter(logs, 1.0, mode="reflect"))
+    return smooth * (total / smooth.mean())
 
 
-def _weights() -> Array:
-    # The zero frequency stands for half a band.
-    edge = np.where(np.arange(BLOCK) == 0, 0.5, 1.0)
-    weights: Array = np.multiply.outer(edge, edge) / (BLOCK - 0.5) ** 2
-    return weights
+@cache
+def _solver() -> Array:
+    """Turn variances of the cosine transform along one axis into covariances at lags 0 to `REACH`, by least squares."""
+    n = np.arange(EDGE)
+    waves = np.cos(np.pi / EDGE * np.outer(n, n + 0.5)) * np.sqrt(2 / EDGE)
+    waves[0] /= np.sqrt(2)
+    shifted = [
+        (waves[:, : EDGE - lag] * waves[:, lag:]).sum(axis=1) * (1 if lag == 0 else 2) for lag in range(REACH + 1)
+    ]
+    inverse: Array = np.linalg.pinv(np.stack(shifted, axis=1))
+    return inverse
 
 
-def _mean(spectrum: Array) -> float:
-    return float((spectrum * _weights()).sum())
-
-
-def _kernel(spectrum: Array) -> Array:
-    """Autocorrelation ``(15, 15)`` of a spectrum at the frequencies of the cosine transform."""
-    waves = np.cos(np.pi / BLOCK * np.outer(np.arange(BLOCK), np.arange(-REACH, REACH + 1)))
-    kernel: Array = waves.T @ (spectrum * _weights()) @ waves
-    # Faded out towards the last lags, so that its spectrum stays smooth.
-    fade = np.cos(np.pi / 2 * np.arange(-REACH, REACH + 1) / (REACH + 1)) ** 0.5
-    kernel *= np.outer(fade, fade) / kernel[REACH, REACH]
-    return kernel
+def _covariance(spectrum: Array) -> Array:
+    """Covariance at lags -7 to 7 along Y and X."""
+    quarter = _solver() @ spectrum @ _solver().T
+    return np.pad(quarter, ((REACH, 0), (REACH, 0)), mode="reflect")
 
 
 def _lags(spectrum: Array) -> tuple[float, float]:
-    cosine = np.cos(np.pi / BLOCK * np.arange(BLOCK))
-    weighted = spectrum * _weights()
-    total = weighted.sum() + 1e-300
-    return float((weighted * cosine).sum() / total), float((weighted * cosine[:, None]).sum() / total)
+    at = _covariance(spectrum)[REACH:, REACH:]
+    return float(at[0, 1] / at[0, 0]), float(at[1, 0] / at[0, 0])
 
 
-def _between_planes(planes: Array, seen: NDArray[np.bool_]) -> float:
+def _between_planes(planes: NDArray[Any], seen: NDArray[np.bool_]) -> float:
     """Correlation of the finest diagonal details of neighbouring planes, where there is hardly any content."""
     detail = planes[:, :-1, :-1] - planes[:, 1:, :-1] - planes[:, :-1, 1:] + planes[:, 1:, 1:]
     both = (seen[1:] & seen[:-1])[:, 1:, 1:]

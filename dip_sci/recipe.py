@@ -32,14 +32,15 @@ class _Group(BaseModel):
 class NoiseOptions(_Group):
     """What the noise is. What is left out is estimated from the image."""
 
-    model: Literal["auto", "gaussian", "poisson_gaussian"] = "auto"
-    """Noise model: `gaussian` (same strength everywhere) or `poisson_gaussian` (photon counts plus read noise)."""
+    model: Literal["auto", "gaussian", "poisson", "poisson_gaussian", "rician"] = "auto"
+    """`gaussian`: of the same strength everywhere; `poisson`, `poisson_gaussian`: photon counts, the second with read
+    noise; `rician`: magnitudes of complex values, as in magnetic resonance images."""
     sigma: Positive | None = None
-    """Standard deviation of Gaussian noise, in the image's own units."""
+    """Standard deviation in the image's own units (Gaussian; Rician: of the real and of the imaginary part)."""
     gain: Positive | None = None
-    """Grey levels per detected photon (Poisson-Gaussian)."""
+    """Grey levels per detected photon (Poisson, Poisson-Gaussian)."""
     offset: float | None = None
-    """Grey level of the camera without light (Poisson-Gaussian)."""
+    """Grey level of the camera without light (Poisson, Poisson-Gaussian)."""
     read_noise: Annotated[float, Field(ge=0)] | None = None
     """Standard deviation of the camera's read noise, in grey levels (Poisson-Gaussian)."""
     spatial: Literal["auto", "independent", "correlated"] = "auto"
@@ -48,12 +49,15 @@ class NoiseOptions(_Group):
     @model_validator(mode="after")
     def _one_model(self) -> NoiseOptions:
         camera = [name for name in ("gain", "offset", "read_noise") if getattr(self, name) is not None]
-        if camera and (self.model == "gaussian" or self.sigma is not None):
+        if camera and (self.model in ("gaussian", "rician") or self.sigma is not None):
             raise ValueError(
-                f"noise.{camera[0]} belongs to poisson_gaussian, noise.sigma to gaussian: give one of them"
+                f"noise.{camera[0]} belongs to poisson and poisson_gaussian, noise.sigma to gaussian and rician: "
+                "give one of them"
             )
-        if self.model == "poisson_gaussian" and self.sigma is not None:
-            raise ValueError("noise.sigma belongs to gaussian; poisson_gaussian takes gain, offset and read_noise")
+        if self.model in ("poisson", "poisson_gaussian") and self.sigma is not None:
+            raise ValueError(f"noise.sigma belongs to gaussian and rician; {self.model} takes gain and offset")
+        if self.model == "poisson" and self.read_noise is not None:
+            raise ValueError("noise.read_noise belongs to poisson_gaussian; poisson has none")
         return self
 
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
     ["errors"],
     ["image"],
-    ["recipe", "scaling", "noise", "noise_structure", "layout", "io"],
+    ["recipe", "scaling", "noise", "noise_blocks", "layout", "io"],
+    ["noise_background", "noise_curve", "noise_structure"],
     ["noise_estimate", "calibration", "operators", "texture"],
     ["data_term", "problem"],
     ["generators", "inputs", "device", "tiling"],
