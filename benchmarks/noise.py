@@ -58,7 +58,7 @@ class Rows:
         for row, entries in self.found.items():
             errors = np.array([e for _, e, _ in entries])
             stated = np.array([s for _, _, s in entries])
-            name, worst, _ = max(entries, key=lambda entry: abs(entry[1]) if math.isfinite(entry[1]) else math.inf)
+            name, worst, _ = max(entries, key=lambda entry: abs(entry[1]))
             ratio = np.sqrt(np.mean((errors / stated) ** 2)) if np.isfinite(stated).all() else math.nan
             cells = [row, len(errors), f"{np.abs(errors).mean():.1%}", f"{errors.mean():+.1%}", f"{worst:+.1%} {name}"]
             yield "| " + " | ".join(map(str, [*cells, f"{ratio:.1f}"])) + " |"
@@ -80,8 +80,9 @@ def stated(found: NoiseEstimate) -> float:
 
 
 def off(found: NoiseEstimate, truth: Array, sd: Array) -> float:
-    """Relative error of the standard deviation, on average over the image (root mean square of both)."""
-    return float(np.sqrt(np.mean(found.model.variance(truth) / sd**2))) - 1
+    """Error of the standard deviation, on average over the image, over its mean; negative where most is missing."""
+    difference = np.sqrt(found.model.variance(truth)) - sd
+    return float(np.abs(difference).mean() / sd.mean() * np.sign(difference.mean()))
 
 
 def gaussian(rows: Rows) -> None:
@@ -225,7 +226,7 @@ def real(rows: Rows) -> None:
             kind = type(found.model).__name__
             wild = np.isfinite(pair.truth) & (pair.truth > pair.truth.min())
             edges = np.quantile(pair.truth[wild], (0, 1 / 3, 2 / 3, 1))
-            for third, low, high in zip(("dark", "middle", "bright"), edges, edges[1:], strict=True):
+            for third, low, high in zip(("dark", "middle", "bright"), edges[:-1], edges[1:], strict=True):
                 inside = wild & (pair.truth >= low) & (pair.truth <= high)
                 mean = found.model.mean(pair.truth[inside])
                 sd = float(np.sqrt(np.mean((pair.noisy[inside] - mean) ** 2)))

@@ -128,8 +128,10 @@ def estimate(
             Gaussian(step / math.sqrt(12)),
             f", that of rounding to steps of {step:.4g}: what else there is is weaker",
         )
-    within = "" if error is None else f" (within {2 * error:.0%})"
-    sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_piled(values[measured])}."
+    if error is None:
+        sentence = f"{_describe(model)}{why}{_spread_out(spread)}."
+    else:
+        sentence = f"{_describe(model)} (within {2 * error:.0%}){why}{_spread_out(spread)}{_piled(values[measured])}."
     return NoiseEstimate(model, sentence, spread, error or 0.0)
 
 

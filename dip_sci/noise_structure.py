@@ -146,7 +146,7 @@ def _counts(lags: tuple[float, float]) -> bool:
 
 
 def _level(blocks: Blocks, *, correlated: bool) -> tuple[float, float]:
-    """Standard deviation of the noise, and its relative standard error.
+    """Measure the standard deviation of the noise, and its relative standard error.
 
     The error is made of the scatter of that many independent coefficients and of what more content
     there is in blocks that are nearly as flat; the weights make it honest on natural content.
@@ -164,7 +164,7 @@ def _level(blocks: Blocks, *, correlated: bool) -> tuple[float, float]:
 
 
 def local_strength(blocks: Blocks, shape: tuple[int, ...]) -> Array:
-    """Standard deviation of the finest details in parts of the image, 1 in the median: ``(depth, rows, columns)``.
+    """Measure the noise in parts of the image ``(depth, rows, columns)``: its standard deviation, 1 in the median.
 
     In each part the flattest quarter of the blocks counts; parts without flat blocks are filled in
     from those around.

@@ -51,8 +51,7 @@ class NoiseOptions(_Group):
         camera = [name for name in ("gain", "offset", "read_noise") if getattr(self, name) is not None]
         if camera and (self.model in ("gaussian", "rician") or self.sigma is not None):
             raise ValueError(
-                f"noise.{camera[0]} belongs to poisson and poisson_gaussian, noise.sigma to gaussian and rician: "
-                "give one of them"
+                f"noise.{camera[0]} belongs to poisson_gaussian, noise.sigma to gaussian and rician: give one of them"
             )
         if self.model in ("poisson", "poisson_gaussian") and self.sigma is not None:
             raise ValueError(f"noise.sigma belongs to gaussian and rician; {self.model} takes gain and offset")

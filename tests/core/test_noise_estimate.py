@@ -168,5 +168,5 @@ def test_photon_noise_asked_for_but_not_found_is_told(options):
     noisy = ramp() + (600 - ramp()) / 20 * np.random.default_rng(0).normal(size=(128, 128))
     told = found(noisy, **options)
     assert isinstance(told.model, Gaussian)
-    assert "was to be Poisson-Gaussian" in told.sentence
-    assert "Poisson" not in found(noisy).sentence
+    assert "was to be that of photons" in told.sentence
+    assert "photons" not in found(noisy).sentence

@@ -1,0 +1,124 @@
+"""The empty background of a magnitude image: how many coils it was made from, and how noisy it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+EDGE = 8
+"""Edge of the tiles that are all background or not."""
+
+FEWEST, SHARE = 30, 0.01
+"""Tiles of background, and share of all tiles, from which they count."""
+
+UNLIKE = 0.03
+"""Largest difference between the distribution of the background and its law."""
+
+MOST_COILS = 16
+
+
+@dataclass(frozen=True)
+class Background:
+    """Noise in the background of a magnitude image.
+
+    Attributes
+    ----------
+    sigma
+        Standard deviation in each channel of each coil.
+    error
+        Its relative standard error.
+    coils
+        Pairs of channels whose squares were added: 1 for the Rayleigh law.
+    """
+
+    sigma: float
+    error: float
+    coils: float
+
+    @property
+    def rayleigh(self) -> bool:
+        """Whether it is that of a single complex signal."""
+        return abs(self.coils - 1) < 0.1
+
+    @property
+    def end(self) -> float:
+        """Magnitude from which on there is surely signal."""
+        return self.sigma * (math.sqrt(2 * self.coils) + 2)
+
+
+def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Background | None:
+    """Find the background of planes ``(N, Y, X)``.
+
+    Parameters
+    ----------
+    planes, seen
+        Values, and which were measured.
+    step
+        Distance between the values that can occur; 0 where they are continuous.
+
+    Returns
+    -------
+    Background or None
+        ``None`` where there is none: values below 0, or no dark tiles with the law of a magnitude without signal.
+
+    Notes
+    -----
+    Where there is no signal, the squared magnitude over sigma squared has a chi-square law with two degrees of
+    freedom per coil: half of its mean, over the coils, is the likeliest sigma squared.
+    """
+    if float(planes[seen].min()) < 0:
+        return None
+    square = _tiles(planes.astype(np.float64) ** 2)
+    whole = _tiles(seen).all(axis=-1)
+    # What was set to 0 is no noise.
+    square = square[whole & ((square == 0).mean(axis=-1) < 0.2 + 0.5 * (step > 0))]
+    if len(square) == 0:
+        return None
+    power = square.mean(axis=-1)
+    dark = np.sort(power)[: max(FEWEST, len(power) // 50)]
+    level, width = float(np.median(dark)), 1.0
+    for _ in range(20):
+        inside = np.abs(power - level) <= width * level
+        level = float(power[inside].mean())
+        width = 4 / math.sqrt(_shape(square[inside]) * EDGE**2)
+    tiles = square[np.abs(power - level) <= width * level]
+    if len(tiles) < max(FEWEST, SHARE * len(power)):
+        return None
+    coils = _shape(tiles)
+    if not 0.8 < coils < MOST_COILS:
+        return None
+    sigma = math.sqrt(level / (2 * coils))
+    if _unlike(np.sqrt(tiles.ravel()), sigma, coils, step) > UNLIKE:
+        return None
+    spread = float(power[np.abs(power - level) <= width * level].std()) / level
+    return Background(sigma, spread / math.sqrt(len(tiles)) / 2, coils)
+
+
+def _tiles(planes: Array) -> Array:
+    n, h, w = (planes.shape[0], planes.shape[1] // EDGE, planes.shape[2] // EDGE)
+    tiles = planes[:, : h * EDGE, : w * EDGE].reshape(n, h, EDGE, w, EDGE).swapaxes(2, 3)
+    return tiles.reshape(-1, EDGE**2)
+
+
+def _shape(square: Array) -> float:
+    """Coils, from the mean and the variance of squared magnitudes."""
+    return float(np.clip(square.mean() ** 2 / max(square.var(), 1e-30), 0.1, 100.0))
+
+
+def _unlike(values: Array, sigma: float, coils: float, step: float) -> float:
+    """Kolmogorov's distance between values and the law of a magnitude without signal."""
+    from scipy.special import gammainc
+
+    levels, counts = np.unique(values, return_counts=True)
+    up_to = np.cumsum(counts) / values.size
+    law = gammainc(coils, (levels + step / 2) ** 2 / (2 * sigma**2))
+    # Between the steps of a continuous law the sample is as far off below as above.
+    return float(np.abs(up_to - law).max())

@@ -1,0 +1,139 @@
+"""How noise grows with the brightness of one image: photons, and the magnitudes of magnetic resonance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dip_sci.noise import Poisson, PoissonGaussian, Rician
+from dip_sci.noise_blocks import FINE, HALVES, Blocks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dip_sci.recipe import NoiseOptions
+
+    Array = NDArray[Any]
+
+CLASSES, FEWEST = 32, 128
+"""Brightnesses that are told apart at most, and blocks in each at least."""
+
+RISE = 2.0
+"""Ratio of the variances in bright and dark parts from which noise is taken for that of photons."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Mean and noise variance of flat blocks, class by class, from dark to bright."""
+
+    mean: Array
+    variance: Array
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+def curve(blocks: Blocks) -> Curve:
+    """Measure the noise at each brightness, at the finest frequencies of the flattest tenth of the blocks."""
+    order = np.argsort(blocks.mean)
+    found = [_point(blocks[part]) for part in np.array_split(order, max(1, min(CLASSES, len(order) // FEWEST)))]
+    mean, variance = np.array(found).T
+    return Curve(mean, variance)
+
+
+def _point(group: Blocks) -> tuple[float, float]:
+    pairs = []
+    for judge, measure in HALVES:
+        flat = group.flattest(judge, 0.1, FEWEST // 4)
+        pairs.append((group.mean[flat].mean(), group.power[flat][:, measure & FINE].mean()))
+    mean, variance = np.mean(pairs, axis=0)
+    return float(mean), float(variance)
+
+
+def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[PoissonGaussian, float] | None:
+    """Fit the line variance = gain * mean + constant (after Foi et al. 2008).
+
+    Parameters
+    ----------
+    found
+        The curve of the image.
+    options
+        The recipe's noise group: what it gives of offset and read noise is kept.
+    lowest
+        The lowest grey level of the image.
+
+    Returns
+    -------
+    model, error
+        The model and the relative standard error of its standard deviations; ``None`` where the
+        variance does not rise with the brightness.
+    """
+    if len(found) < 4:
+        return None
+    poisson = options.model == "poisson"
+    read_noise = 0.0 if poisson else options.read_noise
+    # Offset and read noise enter the variance only as read_noise**2 - gain * offset.
+    if options.offset is not None and read_noise is not None:
+        fit = _line(found.mean - options.offset, found.variance - read_noise**2, through_zero=True)
+    else:
+        fit = _line(found.mean, found.variance)
+    gain, constant, error = fit
+    ends = gain * found.mean[[0, -1]] + constant
+    asked = poisson or options.model == "poisson_gaussian" or not (options.offset is options.read_noise is None)
+    if gain <= 0 or (not asked and ends[1] < RISE * max(ends[0], 1e-12 * ends[1])):
+        return None
+    if options.offset is not None:
+        offset = options.offset
+        read = math.sqrt(max(gain * offset + constant, 0.0)) if read_noise is None else read_noise
+    elif read_noise is not None:
+        offset, read = (read_noise**2 - constant) / gain, read_noise
+    else:
+        # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels.
+        offset = max(-constant / gain, min(lowest, 0.0))
+        read = math.sqrt(max(constant + gain * offset, 0.0))
+    return (Poisson(gain, offset) if poisson else PoissonGaussian(gain, offset, read)), error
+
+
+def magnitudes(found: Curve) -> tuple[Rician, float]:
+    """Fit the noise of magnitudes, weaker than sigma where there is no signal, to the curve.
+
+    Returns
+    -------
+    model, error
+        The model, and the relative standard error of sigma.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def off(log_sigma: float) -> Array:
+        model = Rician(math.exp(log_sigma))
+        # Content adds to a variance, and at a given brightness the signal is below it.
+        signal = np.sqrt(np.maximum(found.mean**2 - model.sigma**2, 0))
+        return np.arctan(2 * np.log(found.variance / model.variance(signal)))
+
+    start = 0.5 * math.log(np.median(found.variance))
+    best = minimize_scalar(lambda s: float((off(s) ** 2).sum()), bounds=(start - 1.5, start + 1.5), method="bounded")
+    return Rician(math.exp(best.x)), float(np.std(off(best.x)) / 2 / math.sqrt(len(found)))
+
+
+def _line(x: Array, y: Array, *, through_zero: bool = False) -> tuple[float, float, float]:
+    """Robust line, and the relative error of the root of what is fitted.
+
+    A variance estimate scatters in proportion to itself; texture only ever adds to it.
+    """
+    least = 1e-3 * max(float(y.max()), 1e-30)
+    design = np.stack([x, np.full_like(x, 0.0 if through_zero else 1.0)], axis=1)
+    level, robust = np.maximum(y, least), np.ones_like(y)
+    line, scale = np.zeros(2), 1.0
+    for _ in range(10):
+        weight = np.sqrt(robust) / level
+        line = np.linalg.lstsq(design * weight[:, None], y * weight, rcond=None)[0]
+        level = np.maximum(design @ line, least)
+        off = (y - level) / level
+        scale = 1.4826 * float(np.median(np.abs(off))) + 1e-12
+        robust = np.where(off > scale, (scale / np.maximum(off, scale)) ** 2, 1.0)
+    weighted = design * (np.sqrt(robust) / level)[:, None]
+    spread = scale**2 * np.einsum("ni,ij,nj->n", weighted, np.linalg.pinv(weighted.T @ weighted), weighted)
+    return float(line[0]), float(line[1]), float(np.sqrt(spread.mean()) / 2)
