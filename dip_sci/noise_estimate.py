@@ -131,7 +131,7 @@ def estimate(
     if error is None:
         sentence = f"{_describe(model)}{why}{_spread_out(spread)}."
     else:
-        sentence = f"{_describe(model)} (within {2 * error:.0%}){why}{_spread_out(spread)}{_piled(values[measured])}."
+        sentence = f"{_describe(model)}, within {2 * error:.0%}{why}{_spread_out(spread)}{_piled(values[measured])}."
     return NoiseEstimate(model, sentence, spread, error or 0.0)
 
 
