@@ -24,6 +24,12 @@ UNLIKE = 0.03
 
 MOST_COILS = 16
 
+SIGNAL = 3.0
+"""Power, over that of the background, from which on there is signal: twice the noise."""
+
+CALMER = 0.78
+"""Noise of the background over that of the signal, at most: without signal it is 0.66 of what it is with much."""
+
 
 @dataclass(frozen=True)
 class Background:
@@ -67,7 +73,8 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
     Returns
     -------
     Background or None
-        ``None`` where there is none: values below 0, or no dark tiles with the law of a magnitude without signal.
+        ``None`` where there is none: values below 0, no dark tiles with the law of a magnitude without
+        signal, or as much noise in them as in the signal.
 
     Notes
     -----
@@ -79,7 +86,8 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
     square = _tiles(planes.astype(np.float64) ** 2)
     whole = _tiles(seen).all(axis=-1)
     # What was set to 0 is no noise.
-    square = square[whole & ((square == 0).mean(axis=-1) < 0.2 + 0.5 * (step > 0))]
+    whole &= (square == 0).mean(axis=-1) < 0.2 + 0.5 * (step > 0)
+    square, detail = square[whole], _details(planes)[whole]
     if len(square) == 0:
         return None
     power = square.mean(axis=-1)
@@ -87,9 +95,12 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
     level, width = float(np.median(dark)), 1.0
     for _ in range(20):
         inside = np.abs(power - level) <= width * level
+        if not inside.any():
+            return None
         level = float(power[inside].mean())
         width = 4 / math.sqrt(_shape(square[inside]) * EDGE**2)
-    tiles = square[np.abs(power - level) <= width * level]
+    empty = np.abs(power - level) <= width * level
+    tiles = square[empty]
     if len(tiles) < max(FEWEST, SHARE * len(power)):
         return None
     coils = _shape(tiles)
@@ -98,14 +109,26 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
     sigma = math.sqrt(level / (2 * coils))
     if _unlike(np.sqrt(tiles.ravel()), sigma, coils, step) > UNLIKE:
         return None
-    spread = float(power[np.abs(power - level) <= width * level].std()) / level
-    return Background(sigma, spread / math.sqrt(len(tiles)) / 2, coils)
+    found = Background(sigma, float(power[empty].std()) / level / math.sqrt(len(tiles)) / 2, coils)
+    signal = detail[power > SIGNAL * level]
+    if len(signal) >= FEWEST and np.median(detail[empty]) > CALMER * np.quantile(signal, 0.25):
+        return None
+    return found
 
 
 def _tiles(planes: Array) -> Array:
     n, h, w = (planes.shape[0], planes.shape[1] // EDGE, planes.shape[2] // EDGE)
     tiles = planes[:, : h * EDGE, : w * EDGE].reshape(n, h, EDGE, w, EDGE).swapaxes(2, 3)
     return tiles.reshape(-1, EDGE**2)
+
+
+def _details(planes: Array) -> Array:
+    """Median magnitude of each tile's finest diagonal details."""
+    p = planes.astype(np.float64)
+    detail = np.zeros_like(p)
+    detail[:, :-1, :-1] = np.abs(p[:, :-1, :-1] - p[:, 1:, :-1] - p[:, :-1, 1:] + p[:, 1:, 1:])
+    middle: Array = np.median(_tiles(detail), axis=-1)
+    return middle
 
 
 def _shape(square: Array) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,9 @@ _I, _J = np.indices((EDGE, EDGE))
 FINE = _I + _J >= 1.25 * EDGE
 """The finest frequencies, which content hardly reaches."""
 
+FADED = 0.03
+"""Power over the largest below which a frequency holds hardly any noise."""
+
 _EVEN, _ODD = ((_I + _J) % 2 == 0) & (_I + _J > 0), (_I + _J) % 2 == 1
 HALVES = ((_EVEN, _ODD), (_ODD, _EVEN))
 """Frequencies to judge by and to measure at."""
@@ -48,7 +52,7 @@ class Blocks:
     Attributes
     ----------
     power
-        ``(N, 16, 16)``, float32. A slope was taken out of each block before.
+        ``(N, 16, 16)``. Slopes and bends were taken out before, and so out of the coarsest frequencies.
     mean
         Mean of each block.
     place
@@ -62,16 +66,16 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.mean)
 
-    def __getitem__(self, which: Array) -> Blocks:
+    def __getitem__(self, which: NDArray[Any]) -> Blocks:
         return Blocks(self.power[which], self.mean[which], self.place[which])
 
     def over(self, sd: Array) -> Blocks:
         """Divide each block by a number."""
-        return Blocks(self.power / np.square(sd, dtype=np.float32)[:, None, None], self.mean, self.place)
+        return Blocks(self.power / np.square(sd)[:, None, None], self.mean, self.place)
 
     def flattest(self, half: Array, share: float, fewest: int) -> Array:
         """Return the indices of the blocks with least power at one half of the frequencies."""
-        count = min(max(int(share * len(self)), fewest), len(self))
+        count = max(int(share * len(self)), min(fewest, len(self) // 4), 1)
         flat: Array = np.argpartition(self.power[:, half].sum(axis=1), count - 1)[:count]
         return flat
 
@@ -89,10 +93,28 @@ class Blocks:
         found = np.empty((EDGE, EDGE))
         for judge, measure in HALVES:
             found[measure] = self.power[self.flattest(judge, share, FEWEST)][:, measure].mean(axis=0)
-        # The slope was taken out of the lowest frequencies.
-        found[0, 1], found[1, 0] = found[0, 2], found[2, 0]
-        found[0, 0] = (found[0, 1] + found[1, 0]) / 2
         return found
+
+
+@cache
+def _bends() -> list[tuple[Array, Array]]:
+    """Orthonormal polynomials of first and second degree, as products of one along Y and one along X."""
+    powers = np.linspace(-1, 1, EDGE)[:, None] ** np.arange(3)
+    flat, slope, bend = np.linalg.qr(powers)[0].T.astype(np.float32)
+    return [(slope, flat), (flat, slope), (bend, flat), (flat, bend), (slope, slope)]
+
+
+def finest(blocks: Blocks) -> NDArray[np.bool_]:
+    """Choose the finest frequencies at which there is noise, as many as are `FINE`.
+
+    Where the noise is smooth, only content is left at the very finest. Content is sparse: the median hardly sees it.
+    """
+    coarse = blocks.power[:, : EDGE // 4, : EDGE // 4].sum(axis=(1, 2))
+    spectrum = np.median(blocks.power[coarse <= np.quantile(coarse, 0.1)], axis=0)
+    spectrum[: EDGE // 4, : EDGE // 4] = 0
+    there = spectrum > FADED * spectrum.max()
+    bands = [there & (least <= _I + _J) for least in range(EDGE + EDGE // 4, 0, -1)]
+    return next((band for band in bands if band.sum() >= FINE.sum()), there)
 
 
 def cut(planes: Array, seen: NDArray[np.bool_]) -> Blocks:
@@ -103,6 +125,8 @@ def cut(planes: Array, seen: NDArray[np.bool_]) -> Blocks:
     """
     from scipy.fft import dctn
 
+    if min(planes.shape[1:]) < EDGE:
+        return Blocks(np.empty((0, EDGE, EDGE)), np.empty(0), np.empty((0, 3), np.intp))
     windows, whole = (
         np.lib.stride_tricks.sliding_window_view(a, (EDGE, EDGE), axis=(1, 2))[:, ::STEP, ::STEP]
         for a in (planes, seen)
@@ -113,15 +137,15 @@ def cut(planes: Array, seen: NDArray[np.bool_]) -> Blocks:
     varied = pixels.min(axis=(1, 2)) < pixels.max(axis=(1, 2))
     pixels, place = pixels[varied], place[varied]
     if len(place) == 0:
-        return Blocks(np.empty((0, EDGE, EDGE), np.float32), np.empty(0), place)
+        return Blocks(np.empty((0, EDGE, EDGE)), np.empty(0), place)
     low, high = planes[seen].min(), planes[seen].max()
     sound = ((pixels <= low) | (pixels >= high)).mean(axis=(1, 2)) <= CUT
     if sound.sum() >= FEWEST // 4:
         pixels, place = pixels[sound], place[sound]
     mean = pixels.mean(axis=(1, 2), dtype=np.float64)
     rest = (pixels - mean[:, None, None]).astype(np.float32)
-    # A slope goes on at all frequencies, down to the finest; noise has a hundredth of its power in it.
-    ramp = np.linspace(-1, 1, EDGE, dtype=np.float32)
-    across, down = (rest.mean(axis=axis) @ ramp / (ramp @ ramp) for axis in (1, 2))
-    rest -= across[:, None, None] * ramp + down[:, None, None] * ramp[:, None]
-    return Blocks(dctn(rest, axes=(1, 2), norm="ortho", overwrite_x=True) ** 2, mean, place)
+    # Slopes and bends go on at all frequencies, down to the finest, because a block ends abruptly.
+    for wave, other in _bends():
+        rest -= np.einsum("nij,i,j->n", rest, wave, other, optimize=True)[:, None, None] * np.outer(wave, other)
+    found = dctn(rest, axes=(1, 2), norm="ortho", overwrite_x=True)
+    return Blocks(np.square(found, dtype=np.float64), mean, place)

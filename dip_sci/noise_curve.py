@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci.noise import Poisson, PoissonGaussian, Rician
-from dip_sci.noise_blocks import FINE, HALVES, Blocks
+from dip_sci.noise_blocks import HALVES, Blocks, finest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 CLASSES, FEWEST = 32, 128
 """Brightnesses that are told apart at most, and blocks in each at least."""
+
+SOME, AT_LEAST = 8, 32
+"""The same in small images."""
 
 RISE = 2.0
 """Ratio of the variances in bright and dark parts from which noise is taken for that of photons."""
@@ -37,18 +40,21 @@ class Curve:
 
 
 def curve(blocks: Blocks) -> Curve:
-    """Measure the noise at each brightness, at the finest frequencies of the flattest tenth of the blocks."""
-    order = np.argsort(blocks.mean)
-    found = [_point(blocks[part]) for part in np.array_split(order, max(1, min(CLASSES, len(order) // FEWEST)))]
+    """Measure the noise at each brightness, at the finest frequencies it has in the flattest tenth of the blocks."""
+    if len(blocks) == 0:
+        return Curve(np.empty(0), np.empty(0))
+    order, band = np.argsort(blocks.mean), finest(blocks)
+    count = max(min(len(order) // FEWEST, CLASSES), min(len(order) // AT_LEAST, SOME), 1)
+    found = [_point(blocks[part], band) for part in np.array_split(order, count)]
     mean, variance = np.array(found).T
     return Curve(mean, variance)
 
 
-def _point(group: Blocks) -> tuple[float, float]:
+def _point(group: Blocks, band: NDArray[np.bool_]) -> tuple[float, float]:
     pairs = []
     for judge, measure in HALVES:
         flat = group.flattest(judge, 0.1, FEWEST // 4)
-        pairs.append((group.mean[flat].mean(), group.power[flat][:, measure & FINE].mean()))
+        pairs.append((group.mean[flat].mean(), group.power[flat][:, measure & band].mean()))
     mean, variance = np.mean(pairs, axis=0)
     return float(mean), float(variance)
 
@@ -111,7 +117,8 @@ def magnitudes(found: Curve) -> tuple[Rician, float]:
         model = Rician(math.exp(log_sigma))
         # Content adds to a variance, and at a given brightness the signal is below it.
         signal = np.sqrt(np.maximum(found.mean**2 - model.sigma**2, 0))
-        return np.arctan(2 * np.log(found.variance / model.variance(signal)))
+        error: Array = np.arctan(2 * np.log(found.variance / model.variance(signal)))
+        return error
 
     start = 0.5 * math.log(np.median(found.variance))
     best = minimize_scalar(lambda s: float((off(s) ** 2).sum()), bounds=(start - 1.5, start + 1.5), method="bounded")
@@ -126,7 +133,8 @@ def _line(x: Array, y: Array, *, through_zero: bool = False) -> tuple[float, flo
     least = 1e-3 * max(float(y.max()), 1e-30)
     design = np.stack([x, np.full_like(x, 0.0 if through_zero else 1.0)], axis=1)
     level, robust = np.maximum(y, least), np.ones_like(y)
-    line, scale = np.zeros(2), 1.0
+    line: Array = np.zeros(2)
+    scale = 1.0
     for _ in range(10):
         weight = np.sqrt(robust) / level
         line = np.linalg.lstsq(design * weight[:, None], y * weight, rcond=None)[0]

@@ -64,15 +64,12 @@ class _Found:
         Relative standard error of its standard deviation; ``None`` where it was given.
     whole
         Whether it holds all of the noise, also where neighbours share some.
-    above
-        Brightness below which there is only background.
     """
 
     model: Pointwise
     why: str
     error: float | None
     whole: bool = False
-    above: float = -math.inf
 
 
 def estimate(
@@ -115,7 +112,6 @@ def estimate(
         measured,
         volume=volume,
         correlated=None if options.spatial == "auto" else options.spatial == "correlated",
-        above=float(model.stabilise(np.array([found.above]))[0]),
     )
     if spread is not None and error is not None and not found.whole:
         if isinstance(model, Gaussian):
@@ -149,7 +145,7 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         empty = background(planes, seen, step)
     if empty is not None and empty.rayleigh:
         why = ", from the background, which has Rayleigh's law"
-        return _Found(Rician(empty.sigma), why, empty.error, whole=True, above=empty.end)
+        return _Found(Rician(empty.sigma), why, empty.error, whole=True)
     rises = None if options.model == "gaussian" or empty is not None else curve(cut(planes, seen))
     if rises is not None and options.model == "rician" and len(rises) > 1:
         model, error = magnitudes(rises)
@@ -157,14 +153,13 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
     fitted = None if rises is None or options.model == "rician" else photons(rises, options, float(planes[seen].min()))
     if fitted is not None:
         return _Found(fitted[0], ", from the variance of flat parts", fitted[1])
-    why, above = ", from flat parts", -math.inf
+    why = ", from flat parts"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
     if empty is not None:
         why += f"; the background is that of about {empty.coils:.0f} coils, not of a single complex signal"
-        above = empty.end
     # What remains where the image is too small to say more; efficient to 37 %.
-    return _Found(Gaussian(_finest(planes, seen)), why, min(1.0, 2.3 / math.sqrt(seen.sum())), above=above)
+    return _Found(Gaussian(_finest(planes, seen)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
 
 
 def _from_user(options: NoiseOptions) -> Pointwise | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut
+from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, finest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +21,7 @@ REACH = 7
 COARSEST = 4
 """Frequencies, in half cycles per block, below which content cannot be told from noise."""
 
-ISOTROPIC, ANISOTROPIC, DIFFERENCE = 0.2, 0.14, 0.1
+ISOTROPIC, ANISOTROPIC, DIFFERENCE = 0.3, 0.14, 0.12
 """Lag-1 autocorrelations that count: alike along both axes, or along one of them and so much less along the other.
 
 Texture that leaks into the flattest blocks makes less.
@@ -31,11 +30,17 @@ Texture that leaks into the flattest blocks makes less.
 PATCHY = 1.25
 """Ratio of the strong to the weak parts' standard deviation (95th and 5th percentile) from which a map is kept."""
 
-ROOM = 12
-"""Edge, in steps, of the parts of an image in which the local strength is measured."""
+FEW = 0.1
+"""Share of the blocks that count as flat at least where the noise is correlated."""
 
-STEEP = 1.4
-"""Ratio of coarse to fine power, over that of the parts with least, from which on a part holds content."""
+UNEVEN = 4.0
+"""How much stronger or weaker than in the median the noise is taken to be anywhere: scanners stay within that."""
+
+CELL = 8
+"""Edge, in steps, of the cells in which the local strength is measured."""
+
+STEEP = 3
+"""Ratio of coarse to fine power, over that of the cells with least, from which on a cell holds content."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +79,6 @@ def structure(
     *,
     volume: bool,
     correlated: bool | None = None,
-    above: float = -math.inf,
 ) -> Structure | None:
     """Measure how the noise of one image is spread.
 
@@ -88,9 +92,6 @@ def structure(
         Whether the planes are neighbours in space.
     correlated
         Whether the noise is; ``None`` to find out.
-    above
-        Brightness below which blocks are left out, if there are others: the noise of the background of
-        a magnitude image is weaker than that of its signal, and less correlated.
 
     Returns
     -------
@@ -99,8 +100,10 @@ def structure(
 
     Notes
     -----
-    The variance of the cosine transform's frequencies over the flattest blocks (`Blocks`; after
-    Ponomarenko et al. 2007) is linear in the autocorrelation at small lags, which is solved for.
+    The variance of each frequency is the median power, over the flattest blocks, of a local cosine transform: content
+    is sparse there, noise is not (after Ponomarenko et al. 2007). A block is flat by its coarsest frequencies; below
+    those, the spectrum is taken to be no higher than just above them. Independent noise is as strong at all
+    frequencies, and is measured at the finest ones.
     """
     planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
@@ -109,34 +112,40 @@ def structure(
     blocks = cut(planes, seen)
     if len(blocks) < FEWEST // 4:
         return None
-    bright = blocks.mean > above
-    if bright.sum() >= FEWEST:
-        blocks = blocks[bright]
     strength = local_strength(blocks, planes.shape)
-    sd_map, size = None, 1.0
-    if np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05):
-        sd_map = _enlarged(strength, planes.shape)
-        plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
-        blocks = blocks.over(sd_map[plane, row + EDGE // 2, column + EDGE // 2])
-        size = float(np.sqrt(np.mean(sd_map[seen] ** 2)))
-        sd_map /= size
-    spectrum = _calm(blocks.spectrum())
-    lags = _lags(spectrum)
+    relative = _enlarged(strength, planes.shape)
+    plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
+    even = blocks.over(relative[plane, row + EDGE // 2, column + EDGE // 2])
+    lags = _lags(_spectrum(even, SHARE))
+    # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
+    bright = even[even.mean >= np.median(even.mean)]
+    lags_bright = _lags(_spectrum(bright, SHARE))
     if correlated is None:
-        correlated = _counts(lags)
-    covariance = _covariance(spectrum)
-    level, error = _level(blocks, correlated=correlated)
-    kernel = covariance / covariance[REACH, REACH]
+        correlated = _counts(lags) or _counts(lags_bright)
+    if correlated and not _counts(lags) and _counts(lags_bright):
+        even, lags = bright, lags_bright
+    share = _flat(even) if correlated else SHARE
+    spectrum = _spectrum(even, share)
+    if not spectrum.any():
+        return None
+    level, error = _level(even, share, spectrum if correlated else None)
+    patchy = np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05)
+    if patchy:
+        # The map says where, the level how much: over the whole image the map's mean square is 1.
+        size = float(np.sqrt(np.mean(relative[seen] ** 2)))
+        level *= size
+        relative = relative / size
+    kernel = _kernel(spectrum)
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)
         kernel = np.stack([between * kernel, kernel, between * kernel])
     return Structure(
-        level=level * size,
+        level=level,
         error=error,
         lags=lags,
         correlated=correlated,
         kernel=kernel.astype(np.float32),
-        sd_map=None if sd_map is None else sd_map.reshape(values.shape).astype(np.float32),
+        sd_map=relative.reshape(values.shape).astype(np.float32) if patchy else None,
     )
 
 
@@ -145,132 +154,149 @@ def _counts(lags: tuple[float, float]) -> bool:
     return high > ISOTROPIC or (high > ANISOTROPIC and high - low > DIFFERENCE)
 
 
-def _level(blocks: Blocks, *, correlated: bool) -> tuple[float, float]:
-    """Measure the standard deviation of the noise, and its relative standard error.
+def _flat(blocks: Blocks) -> float:
+    """Count the share of the blocks that have no more power than noise alone may have by chance.
 
-    The error is made of the scatter of that many independent coefficients and of what more content
-    there is in blocks that are nearly as flat; the weights make it honest on natural content.
+    The flattest blocks of noise with few independent values are those where it happens to be weak.
     """
+    power = blocks.power.mean(axis=(1, 2))
+    spectrum = _spectrum(blocks, FEW)
+    scatter = math.sqrt(2 * (spectrum**2).sum()) / spectrum.sum()
+    least = np.quantile(power, FEW) / (1 - 1.3 * scatter)
+    return float(np.clip(np.mean(power <= least * (1 + 2 * scatter)), FEW, 1.0))
 
-    def at(share: float) -> float:
-        spectrum = blocks.spectrum(share)
-        return float(np.sqrt(_covariance(_calm(spectrum))[REACH, REACH] if correlated else spectrum[FINE].mean()))
 
-    level = at(SHARE)
-    spectrum = _calm(blocks.spectrum()) if correlated else np.where(FINE, 1.0, 0.0)
-    independent = blocks.area(SHARE) / EDGE**2 * spectrum.sum() ** 2 / (spectrum**2).sum()
-    scatter = (2.0 if correlated else 1.3) / np.sqrt(2 * independent)
-    return level, float(np.linalg.norm([2 * (at(3 * SHARE) / level - 1), scatter, 0.01 if correlated else 0.005]))
+def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float, float]:
+    """Measure the standard deviation of the noise, of a spectrum or white, and its relative standard error.
+
+    The error is made of the scatter of that many coefficients and of what more content there is in
+    blocks that are nearly as flat.
+    """
+    if spectrum is None:
+        level, wider = (math.sqrt(blocks.spectrum(share)[FINE].mean()) for share in (SHARE, 3 * SHARE))
+        independent = blocks.area(SHARE) / EDGE**2 * FINE.sum()
+        return level, math.hypot(2 * (wider / level - 1), 1.3 / math.sqrt(2 * independent), 0.005)
+    level = math.sqrt(_mean(spectrum))
+    flatter = math.sqrt(_mean(_spectrum(blocks, share / 2)))
+    independent = blocks.area(1.0) / EDGE**2 * spectrum.sum() ** 2 / (spectrum**2).sum()
+    return level, math.hypot(flatter / level - 1, 1 / math.sqrt(independent), 0.02)
 
 
 def local_strength(blocks: Blocks, shape: tuple[int, ...]) -> Array:
-    """Measure the noise in parts of the image ``(depth, rows, columns)``: its standard deviation, 1 in the median.
+    """Measure where the noise is strong: its standard deviation in cells ``(N, rows, columns)``, 1 in the median.
 
-    In each part the flattest quarter of the blocks counts; parts without flat blocks are filled in
-    from those around.
+    In each cell the flattest quarter of the blocks counts, at the finest frequencies, unless they hold
+    content. Through the cells' logarithms goes a smooth surface, as the noise of a scanner varies.
     """
-    from scipy.ndimage import gaussian_filter
-
-    steps = [(n - EDGE) // STEP + 1 for n in shape[1:]]
-    # As many blocks to a part, of however many planes.
-    depth = max(1, math.ceil(ROOM**2 * shape[0] / len(blocks)))
-    edges = (depth, ROOM, ROOM)
-    parts = tuple(max(1, round(n / edge)) for n, edge in zip((shape[0], *steps), edges, strict=True))
-    place = [np.minimum(p * n // m, n - 1) for p, n, m in zip(blocks.place.T, parts, (shape[0], *steps), strict=True)]
-    part = np.ravel_multi_index(place, parts)
-    order = np.argsort(part, kind="stable")
-    spectrum = _calm(blocks.spectrum())
-    band = _finest(spectrum)
-    fine, coarse = np.zeros(parts), np.zeros(parts)
-    for index in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
+    steps = (shape[0], *((n - EDGE) // STEP + 1 for n in shape[1:]))
+    # A cell has as many blocks, of however many planes.
+    depth = math.ceil(CELL**2 * shape[0] / len(blocks))
+    cells = tuple(max(1, round(n / edge)) for n, edge in zip(steps, (depth, CELL, CELL), strict=True))
+    place = [np.minimum(p * m // n, m - 1) for p, m, n in zip(blocks.place.T, cells, steps, strict=True)]
+    cell = np.ravel_multi_index(place, cells)
+    order = np.argsort(cell, kind="stable")
+    band = finest(blocks)
+    fine, coarse = np.zeros(cells), np.zeros(cells)
+    for index in np.split(order, np.flatnonzero(np.diff(cell[order])) + 1):
         group = blocks[index]
-        if len(group) < ROOM:
+        if len(group) < CELL:
             continue
-        at = np.unravel_index(part[index[0]], parts)
+        at = np.unravel_index(cell[index[0]], cells)
         for judge, measure in HALVES:
-            power = group.power[group.flattest(judge, 0.25, ROOM)].mean(axis=0) / spectrum
+            power = group.power[group.flattest(judge, 0.25, CELL)].mean(axis=0)
             fine[at] += power[measure & band].mean()
             coarse[at] += power[measure & ~band].mean()
     known = fine > 0
-    if not known.any():
-        return np.ones(parts)
-    steep = coarse[known] / fine[known]
-    known[known] = steep < STEEP * np.quantile(steep, 0.2)
-    logs = np.where(known, np.log(np.where(known, fine, 1)) / 2, 0)
-    total, weight = (gaussian_filter(a, 1.0, mode="nearest") for a in (logs, known.astype(float)))
-    far = (logs.sum() / known.sum()) * 1e-2
-    smooth: Array = (total + far) / (weight + 1e-2)
-    return np.exp(smooth - np.median(smooth[known]))
+    if known.sum() < CELL:
+        return np.ones(cells)
+    steep = coarse / np.where(known, fine, 1.0)
+    known &= steep <= STEEP * np.quantile(steep[known], 0.2)
+    logs = _surface(np.log(np.where(known, fine, 1.0)) / 2, known)
+    found: Array = np.clip(np.exp(logs - np.median(logs[known])), 1 / UNEVEN, UNEVEN)
+    return found
 
 
-def _finest(spectrum: Array) -> NDArray[np.bool_]:
-    """As many of the finest frequencies as are `FINE`, of those at which there is noise."""
-    i, j = np.indices(spectrum.shape)
-    there = (spectrum > 0.03 * spectrum.max()) & (np.hypot(i, j) >= COARSEST)
-    enough = [there & (i + j >= finest) for finest in range(EDGE + EDGE // 4, 0, -1)]
-    return next((band for band in enough if band.sum() >= FINE.sum()), there)
+def _surface(logs: Array, known: NDArray[np.bool_]) -> Array:
+    """Fit a smooth surface from below: what is far above it is content."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in logs.shape), indexing="ij")
+    degree = 4 if known.sum() >= 60 else 2
+    terms = [x**i * y**j for i in range(degree + 1) for j in range(degree + 1 - i)]
+    if len(logs) > 2:
+        terms += [z, z**2]
+    design = np.stack(terms, axis=-1)
+    inner, values = design[known], logs[known]
+    weight = np.ones_like(values)
+    for _ in range(8):
+        root = np.sqrt(weight)
+        fit = np.linalg.lstsq(inner * root[:, None], values * root, rcond=None)[0]
+        off = values - inner @ fit
+        scale = 1.4826 * float(np.median(np.abs(off - np.median(off)))) + 1e-12
+        weight = (scale / np.maximum(off, scale)) ** 2
+    low, high = np.quantile(inner @ fit, (0.01, 0.99))
+    surface: Array = np.clip(design @ fit, low, high)
+    return surface
 
 
-def _enlarged(parts: Array, shape: tuple[int, ...]) -> Array:
-    """Interpolate what is known of the parts of an image at its pixels."""
+def _enlarged(cells: Array, shape: tuple[int, ...]) -> Array:
+    """Interpolate what is known of the cells of an image at its pixels."""
     from scipy.ndimage import map_coordinates
 
     inner = (shape[0], *(n - EDGE + STEP for n in shape[1:]))
     first = (0.0, (EDGE - STEP) / 2, (EDGE - STEP) / 2)
     where = [
         (np.arange(n) - low + 0.5) * m / size - 0.5
-        for n, low, size, m in zip(shape, first, inner, parts.shape, strict=True)
+        for n, low, size, m in zip(shape, first, inner, cells.shape, strict=True)
     ]
-    found: Array = map_coordinates(parts, np.meshgrid(*where, indexing="ij"), order=1, mode="nearest")
+    found: Array = map_coordinates(cells, np.meshgrid(*where, indexing="ij"), order=1, mode="nearest")
     return found
 
 
-def _calm(spectrum: Array) -> Array:
-    """Keep content out of the coarsest frequencies, and smooth.
-
-    Below `COARSEST` the spectrum is no higher than what it tends to from just above: a Gaussian.
-    """
-    from scipy.ndimage import gaussian_filter
-
+def _spectrum(blocks: Blocks, share: float) -> Array:
+    """Variance at each frequency, from the median over the given share of the flattest blocks."""
+    spectrum = np.empty((EDGE, EDGE))
+    for judge, measure in HALVES:
+        flat = blocks.power[blocks.flattest(judge, share, FEWEST)]
+        spectrum[measure] = np.median(flat[:, measure], axis=0) / 0.6745**2
     i, j = np.indices(spectrum.shape)
+    # Slopes and bends were taken out there.
+    spectrum[i + j < 3] = spectrum[i + j == 3].mean()
     radius = np.hypot(i, j)
     ring, low = (radius >= COARSEST) & (radius < 2 * COARSEST), radius < COARSEST
+    # Smooth noise has a spectrum like a Gaussian's: what goes beyond that towards the coarse end is content.
     design = np.stack([np.ones_like(radius), i**2, j**2], axis=-1)
-    least = 1e-6 * spectrum.max()
-    logs = np.log(np.maximum(spectrum, least))
-    trend, *_ = np.linalg.lstsq(design[ring], logs[ring], rcond=None)
+    logs = np.log(np.maximum(spectrum, 1e-6 * spectrum.max() + 1e-300))
+    trend = np.linalg.lstsq(design[ring], logs[ring], rcond=None)[0]
     trend[1:] = np.minimum(trend[1:], 0)
-    # The slope was taken out of the lowest frequencies: they say nothing.
-    for k in ((0, 0), (0, 1), (1, 0)):
-        logs[k] = np.log((spectrum[0, 2] + spectrum[2, 0] + spectrum[1, 1]) / 3 + least)
-    logs[low] = np.minimum(logs[low], (design @ trend)[low])
-    total = np.exp(logs).mean()
-    smooth: Array = np.exp(gaussian_filter(logs, 1.0, mode="reflect"))
-    return smooth * (total / smooth.mean())
+    spectrum[low] = np.minimum(spectrum[low], np.exp(design[low] @ trend))
+    return spectrum
 
 
-@cache
-def _solver() -> Array:
-    """Turn variances of the cosine transform along one axis into covariances at lags 0 to `REACH`, by least squares."""
-    n = np.arange(EDGE)
-    waves = np.cos(np.pi / EDGE * np.outer(n, n + 0.5)) * np.sqrt(2 / EDGE)
-    waves[0] /= np.sqrt(2)
-    shifted = [
-        (waves[:, : EDGE - lag] * waves[:, lag:]).sum(axis=1) * (1 if lag == 0 else 2) for lag in range(REACH + 1)
-    ]
-    inverse: Array = np.linalg.pinv(np.stack(shifted, axis=1))
-    return inverse
+def _weights() -> Array:
+    # The zero frequency stands for half a band.
+    edge = np.where(np.arange(EDGE) == 0, 0.5, 1.0)
+    weights: Array = np.multiply.outer(edge, edge) / (EDGE - 0.5) ** 2
+    return weights
 
 
-def _covariance(spectrum: Array) -> Array:
-    """Covariance at lags -7 to 7 along Y and X."""
-    quarter = _solver() @ spectrum @ _solver().T
-    return np.pad(quarter, ((REACH, 0), (REACH, 0)), mode="reflect")
+def _mean(spectrum: Array) -> float:
+    return float((spectrum * _weights()).sum())
+
+
+def _kernel(spectrum: Array) -> Array:
+    """Autocorrelation ``(15, 15)`` of a spectrum at the frequencies of the cosine transform."""
+    waves = np.cos(np.pi / EDGE * np.outer(np.arange(EDGE), np.arange(-REACH, REACH + 1)))
+    kernel: Array = waves.T @ (spectrum * _weights()) @ waves
+    # Faded out towards the last lags, so that its spectrum stays smooth.
+    fade = np.cos(np.pi / 2 * np.arange(-REACH, REACH + 1) / (REACH + 1)) ** 0.5
+    kernel *= np.outer(fade, fade) / kernel[REACH, REACH]
+    return kernel
 
 
 def _lags(spectrum: Array) -> tuple[float, float]:
-    at = _covariance(spectrum)[REACH:, REACH:]
-    return float(at[0, 1] / at[0, 0]), float(at[1, 0] / at[0, 0])
+    cosine = np.cos(np.pi / EDGE * np.arange(EDGE))
+    weighted = spectrum * _weights()
+    total = weighted.sum() + 1e-300
+    return float((weighted * cosine).sum() / total), float((weighted * cosine[:, None]).sum() / total)
 
 
 def _between_planes(planes: NDArray[Any], seen: NDArray[np.bool_]) -> float:

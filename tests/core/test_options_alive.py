@@ -68,7 +68,7 @@ TABLE = {
     "stop.held_out": (HELD_OUT, 0.4),
     "stop.max_seconds": ({}, 1e-6),
     "output.dtype": ({}, "float32"),
-    "output.classical": ({}, "blend"),
+    "output.classical": (SPLIT, "blend"),
 }
 ELSEWHERE = {"device", "generator.joint_channels"}
 """Options that no run of this volume can show: one needs another machine, one channels (test_stacks.py)."""
