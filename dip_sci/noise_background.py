@@ -1,4 +1,4 @@
-"""The empty background of a magnitude image: how many coils it was made from, and how noisy it is."""
+"""The empty background of a magnitude image, and how noisy it is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ FEWEST, SHARE = 30, 0.01
 UNLIKE = 0.03
 """Largest difference between the distribution of the background and its law."""
 
-MOST_COILS = 16
+SHAPE = 0.1
+"""How far the squares' mean over their standard deviation may be from 1, which is that of one complex signal.
+
+From several coils it is more.
+"""
 
 SIGNAL = 3.0
 """Power, over that of the background, from which on there is signal: twice the noise."""
@@ -38,26 +42,13 @@ class Background:
     Attributes
     ----------
     sigma
-        Standard deviation in each channel of each coil.
+        Standard deviation of the real and of the imaginary part.
     error
         Its relative standard error.
-    coils
-        Pairs of channels whose squares were added: 1 for the Rayleigh law.
     """
 
     sigma: float
     error: float
-    coils: float
-
-    @property
-    def rayleigh(self) -> bool:
-        """Whether it is that of a single complex signal."""
-        return abs(self.coils - 1) < 0.1
-
-    @property
-    def end(self) -> float:
-        """Magnitude from which on there is surely signal."""
-        return self.sigma * (math.sqrt(2 * self.coils) + 2)
 
 
 def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Background | None:
@@ -78,8 +69,7 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
 
     Notes
     -----
-    Where there is no signal, the squared magnitude over sigma squared has a chi-square law with two degrees of
-    freedom per coil: half of its mean, over the coils, is the likeliest sigma squared.
+    Where there is no signal, half of the squared magnitudes' mean is the likeliest sigma squared.
     """
     if float(planes[seen].min()) < 0:
         return None
@@ -103,17 +93,13 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
     tiles = square[empty]
     if len(tiles) < max(FEWEST, SHARE * len(power)):
         return None
-    coils = _shape(tiles)
-    if not 0.8 < coils < MOST_COILS:
+    sigma = math.sqrt(level / 2)
+    if abs(_shape(tiles) - 1) > SHAPE or _unlike(np.sqrt(tiles.ravel()), sigma, step) > UNLIKE:
         return None
-    sigma = math.sqrt(level / (2 * coils))
-    if _unlike(np.sqrt(tiles.ravel()), sigma, coils, step) > UNLIKE:
-        return None
-    found = Background(sigma, float(power[empty].std()) / level / math.sqrt(len(tiles)) / 2, coils)
     signal = detail[power > SIGNAL * level]
     if len(signal) >= FEWEST and np.median(detail[empty]) > CALMER * np.quantile(signal, 0.25):
         return None
-    return found
+    return Background(sigma, float(power[empty].std()) / level / math.sqrt(len(tiles)) / 2)
 
 
 def _tiles(planes: Array) -> Array:
@@ -132,16 +118,13 @@ def _details(planes: Array) -> Array:
 
 
 def _shape(square: Array) -> float:
-    """Coils, from the mean and the variance of squared magnitudes."""
+    """Squared mean of squared magnitudes over their variance."""
     return float(np.clip(square.mean() ** 2 / max(square.var(), 1e-30), 0.1, 100.0))
 
 
-def _unlike(values: Array, sigma: float, coils: float, step: float) -> float:
-    """Kolmogorov's distance between values and the law of a magnitude without signal."""
-    from scipy.special import gammainc
-
+def _unlike(values: Array, sigma: float, step: float) -> float:
+    """Kolmogorov's distance between values and Rayleigh's law."""
     levels, counts = np.unique(values, return_counts=True)
     up_to = np.cumsum(counts) / values.size
-    law = gammainc(coils, (levels + step / 2) ** 2 / (2 * sigma**2))
-    # Between the steps of a continuous law the sample is as far off below as above.
+    law = 1 - np.exp(-((levels + step / 2) ** 2) / (2 * sigma**2))
     return float(np.abs(up_to - law).max())

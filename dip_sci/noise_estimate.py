@@ -143,10 +143,10 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
     empty = None
     if options.model in ("auto", "rician") and not counted:
         empty = background(planes, seen, step)
-    if empty is not None and empty.rayleigh:
+    if empty is not None:
         why = ", from the background, which has Rayleigh's law"
         return _Found(Rician(empty.sigma), why, empty.error, whole=True)
-    rises = None if options.model == "gaussian" or empty is not None else curve(cut(planes, seen))
+    rises = None if options.model == "gaussian" else curve(cut(planes, seen))
     if rises is not None and options.model == "rician" and len(rises) > 1:
         model, error = magnitudes(rises)
         return _Found(model, ", from flat parts, for lack of a background that has Rayleigh's law", error)
@@ -156,8 +156,6 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
     why = ", from flat parts"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
-    if empty is not None:
-        why += f"; the background is that of about {empty.coils:.0f} coils, not of a single complex signal"
     # What remains where the image is too small to say more; efficient to 37 %.
     return _Found(Gaussian(_finest(planes, seen)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
 

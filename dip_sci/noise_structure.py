@@ -51,8 +51,11 @@ class Structure:
     ----------
     level
         Standard deviation of all of the noise, on the scale of the values that were given.
+    excess
+        How much stronger the noise is by all of its spectrum than by its finest frequencies, at least
+        1: correlation that does not count as such, or texture.
     error
-        Its relative standard error.
+        Relative standard error of `level`.
     lags
         Lag-1 autocorrelation along X and along Y.
     correlated
@@ -66,6 +69,7 @@ class Structure:
     """
 
     level: float
+    excess: float
     error: float
     lags: tuple[float, float]
     correlated: bool
@@ -129,6 +133,7 @@ def structure(
     if not spectrum.any():
         return None
     level, error = _level(even, share, spectrum if correlated else None)
+    size = 1.0
     patchy = np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05)
     if patchy:
         # The map says where, the level how much: over the whole image the map's mean square is 1.
@@ -141,6 +146,7 @@ def structure(
         kernel = np.stack([between * kernel, kernel, between * kernel])
     return Structure(
         level=level,
+        excess=1.0 if correlated else max(math.sqrt(_mean(spectrum)) * size / level, 1.0),
         error=error,
         lags=lags,
         correlated=correlated,

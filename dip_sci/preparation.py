@@ -208,7 +208,7 @@ class Preparation:
         sd: NDArray[np.float32] = np.broadcast_to((1 / self.scaling.width).astype(np.float32), flat)
         # Too little noise misleads whoever goes by it more than too much: the larger of two measurements counts.
         given = self.recipe.noise.sigma is not None or self.recipe.noise.gain is not None
-        levels = [1.0 if given or e.structure is None else max(e.structure.level, 1.0) for e in self.estimates]
+        levels = [1.0 if given or e.structure is None else max(e.structure.level * e.structure.excess, 1.0) for e in self.estimates]
         sd = sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
         if not any(s.correlated and s.sd_map is not None for s in self._structures()):
             return sd
