@@ -206,9 +206,10 @@ class Preparation:
         """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""
         flat = (*self._stack_shape[:3], *(1,) * len(self.layout.spatial))
         sd: NDArray[np.float32] = np.broadcast_to((1 / self.scaling.width).astype(np.float32), flat)
-        # Too little noise misleads whoever goes by it more than too much: the larger of two measurements counts.
+        # Too little noise misleads whoever goes by it more than too much: the larger of two measurements
+        # counts, and the standard error on top.
         given = self.recipe.noise.sigma is not None or self.recipe.noise.gain is not None
-        levels = [1.0 if given or e.structure is None else max(e.structure.level * e.structure.excess, 1.0) for e in self.estimates]
+        levels = [1.0 if given else _at_most(e) for e in self.estimates]
         sd = sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
         if not any(s.correlated and s.sd_map is not None for s in self._structures()):
             return sd
@@ -305,6 +306,12 @@ def region_array(
     if not inside.any():
         raise ImageError(f"The {name} is empty: it has no non-zero voxel.")
     return inside
+
+
+def _at_most(estimate: noise_estimate.NoiseEstimate) -> float:
+    """Return the standard deviation that stabilised noise may have."""
+    found = estimate.structure
+    return (1 + estimate.error) * (1.0 if found is None else max(found.level * found.excess, 1.0))
 
 
 def _in_background(measured: NDArray[np.bool_], background: NDArray[np.bool_]) -> NDArray[np.bool_]:

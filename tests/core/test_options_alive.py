@@ -21,7 +21,7 @@ HELD_OUT = {"stop": {"rule": "held_out"}, "fit": {"steps": 20}}
 TABLE = {
     "preset": ({"generator": {"channels": None}}, "fast"),
     "seed": ({}, 1),
-    "noise.model": ({}, "gaussian"),
+    "noise.model": ({}, "poisson_gaussian"),
     "noise.sigma": (SPLIT, 30.0),
     "noise.gain": (CAMERA, 8.0),
     "noise.offset": (CAMERA, 30.0),
