@@ -213,7 +213,7 @@ def local_strength(blocks: Blocks, shape: tuple[int, ...]) -> Array:
             fine[at] += power[measure & band].mean()
             coarse[at] += power[measure & ~band].mean()
     known = fine > 0
-    if known.sum() < CELL:
+    if known.sum() < 2 * CELL:
         return np.ones(cells)
     steep = coarse / np.where(known, fine, 1.0)
     known &= steep <= STEEP * np.quantile(steep[known], 0.2)
