@@ -16,7 +16,10 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    RLETransferSyntaxes,
 )
 
 from dip_sci.errors import DipSciError, ReadError
@@ -31,6 +34,13 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from dip_sci.io.dicom_planes import Plane
+
+DECODERS = (
+    (JPEG2000TransferSyntaxes, "pylibjpeg"),
+    (JPEGLSTransferSyntaxes, "pyjpegls"),
+    (RLETransferSyntaxes, "pydicom"),
+)
+"""The only decoder to try: pydicom goes on to the next one, and gdcm ends the process on a damaged stream."""
 
 INFLATED_MAX = 1 << 30
 """Bytes that a deflated file may grow to."""
@@ -136,6 +146,9 @@ def decode(path: Path) -> NDArray[Any]:
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ReadError(f"{path} ends before its pixels; it is truncated, copy or export it again.")
     refuse_odd_streams(dataset, path)
+    for syntaxes, plugin in DECODERS:
+        if dataset.file_meta.TransferSyntaxUID in syntaxes:
+            dataset.pixel_array_options(decoding_plugin=plugin)
     try:
         array = np.asarray(dataset.pixel_array)
     except (RuntimeError, NotImplementedError, ImportError, AttributeError, ValueError, TypeError) as error:

@@ -1,6 +1,8 @@
 """DICOM in: geometry by position, values by each slice's own rescaling, and clear refusals."""
 
 import zlib
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -376,3 +378,29 @@ def test_nested_sequences_end_in_an_error(tmp_path, stored):
         file.write(item * 3000)
     with pytest.raises(ReadError, match="nested"):
         read(tmp_path / "x.dcm")
+
+
+def test_a_stream_of_impossible_depth_does_not_end_the_process(tmp_path):
+    """It would, in gdcm, which pydicom tries after the decoder that refuses it."""
+    ds = pydicom.dcmread(get_testdata_file("MR_small_jpeg_ls_lossless.dcm"))
+    stream = bytearray(next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1)))
+    stream[stream.index(b"\xff\xf7") + 4] = 191
+    ds.PixelData = encapsulate([bytes(stream)])
+    with pytest.raises(ReadError, match="could not be decoded"):
+        read(save(ds, tmp_path / "x.dcm"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CT_small.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "image_dfl.dcm"],
+)
+def test_damaged_bytes_end_in_an_image_or_one_error(tmp_path, name):
+    rng = np.random.default_rng(0)
+    data = Path(get_testdata_file(name)).read_bytes()
+    for _ in range(100):
+        damaged = bytearray(data)
+        for place in rng.integers(132, rng.choice([600, 4000, len(data)]), rng.choice([1, 3, 20])):
+            damaged[min(place, len(data) - 1)] = rng.integers(256)
+        (tmp_path / "x.dcm").write_bytes(damaged)
+        with suppress(ReadError):
+            read(tmp_path / "x.dcm")
