@@ -65,6 +65,7 @@ def denoise(
     region: Path | None = None,
     background: Path | None = None,
     axes: str | None = None,
+    series: str | None = None,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     options: Options = None,
@@ -74,9 +75,10 @@ def denoise(
     Parameters
     ----------
     source
-        Scan to restore: a file, or a folder with one DICOM series.
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
     output
-        Result; its suffix names the format. A record of the run is written beside it, as .json.
+        Result; its suffix names the format, a name without suffix is a folder for a derived DICOM series.
+        A record of the run is written beside it, as .json.
     recipe
         YAML or JSON file with options; those given here win.
     region
@@ -85,6 +87,8 @@ def denoise(
         Mask on the scan's grid: the noise is measured where it is not zero, where nothing else varies.
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    series
+        Number of the DICOM series to read, where a folder holds several.
     overwrite
         Replace an existing result.
     as_json
@@ -93,7 +97,7 @@ def denoise(
     from dip_sci import provenance
 
     chosen = _recipe(recipe, options)
-    image = io.read(source, axes=axes)
+    image = io.read(source, axes=axes, series=series)
     inside, noise_only = (None if mask is None else io.read(mask) for mask in (region, background))
     record_file = _record_file(output)
     io.check_target(output, _promised(image, chosen), overwrite=overwrite, inputs=[source])
@@ -101,7 +105,7 @@ def denoise(
         raise WriteError(f"The record {record_file} exists already; give --overwrite to replace it.")
     result = _run(image, chosen, quiet=as_json, region=inside, background=noise_only)
     record = provenance.record(image, result.report, digest=provenance.digest(source))
-    io.write(output, result.image, overwrite=overwrite)
+    io.write(output, result.image, overwrite=overwrite, description=provenance.summary(result.report))
     io.write_text(record_file, json.dumps(record, indent=1) + "\n")
     if as_json:
         print(json.dumps(record, indent=1))  # noqa: T201
@@ -117,6 +121,7 @@ def info(
     *,
     recipe: RecipeFile = None,
     axes: str | None = None,
+    series: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     options: Options = None,
 ) -> int:
@@ -125,15 +130,17 @@ def info(
     Parameters
     ----------
     source
-        A file, or a folder with one DICOM series.
+        A file, a folder with a DICOM series, or a DICOMDIR.
     recipe
         YAML or JSON file with options; those given here win.
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    series
+        Number of the DICOM series to read, where a folder holds several.
     as_json
         Print it as JSON.
     """
-    image = io.read(source, axes=axes)
+    image = io.read(source, axes=axes, series=series)
     facts = _facts(image, _recipe(recipe, options))
     if as_json:
         print(json.dumps(facts, indent=1))  # noqa: T201

@@ -68,6 +68,36 @@ def record(image: Image, report: Report, *, digest: str | None = None) -> dict[s
     }
 
 
+def summary(report: Report) -> str:
+    """Say in one line how a restoration came about, for file formats that keep such a line.
+
+    Parameters
+    ----------
+    report
+        How the restoration came about.
+
+    Returns
+    -------
+    str
+        Method, version, seed, steps and noise model; no path, no user, no patient.
+
+    Examples
+    --------
+    >>> dip_sci.write("clean", result.image, description=summary(result.report))  # doctest: +SKIP
+    """
+    recipe = report.recipe
+    taught = recipe.supervision.recorrupt if recipe.supervision.kind == "recorrupted" else recipe.supervision.kind
+    method = f"{recipe.generator.kind} {recipe.generator.ndim}, supervision {taught}"
+    made_of = ", ".join(f"{name} {weight:.2f}" for name, weight in report.weights.items())
+    parts = [
+        f"Denoised by dip-sci {_version('dip-sci')}: deep image prior, {method}, {report.steps} steps",
+        f"seed {recipe.seed}",
+        f"blend of {made_of}" if made_of else "",
+        *report.noise,
+    ]
+    return "; ".join(part.rstrip(".") for part in parts if part)
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, or of the files of a folder in the order of their names."""
     if path.is_file():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dip_sci.errors import DipSciError, ImageError, ReadError, WriteError
 from dip_sci.io import registry
-from dip_sci.io.files import refuse_target, replacing
+from dip_sci.io.files import refuse_target, replacing, replacing_folder
 from dip_sci.io.registry import full_suffix
 
 if TYPE_CHECKING:
@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["check_target", "full_suffix", "read", "write", "write_text"]
 
 
-def read(path: str | os.PathLike[str], *, axes: str | None = None) -> Image:
-    """Read one image from a file, or one DICOM series from a folder.
+def read(path: str | os.PathLike[str], *, axes: str | None = None, series: str | int | None = None) -> Image:
+    """Read one image from a file, or one DICOM series from a folder or a DICOMDIR.
 
     Parameters
     ----------
     path
-        NIfTI, TIFF (OME, ImageJ, plain), PNG, JPEG, BMP or DICOM file, or a folder that holds one DICOM
-        series. The content decides which, not the suffix.
+        NIfTI, TIFF (OME, ImageJ, plain), PNG, JPEG, BMP or DICOM file, or a folder that holds a DICOM
+        series, or a DICOMDIR. The content decides which, not the suffix.
     axes
         Names of the dimensions, out of ``TCZYXS`` (``"TYX"``), where the file does not name them or names
         them wrongly. For a DICOM series or multi-frame file, axes that do not begin with ``Z`` stack the
         slices in the order of their instance numbers, whatever their positions.
+    series
+        Which series of a DICOM folder to read, where it holds several: its number, or its place in the
+        list that the error without it shows (``"#2"``), or its SeriesInstanceUID.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def read(path: str | os.PathLike[str], *, axes: str | None = None) -> Image:
     path = Path(path)
     form = registry.recognise(path)
     try:
-        return form.read(path, axes)
+        return form.read(path, axes, None if series is None else str(series))
     except ImageError as error:
         raise ReadError(f"{path}: {error}") from error
     except DipSciError:
@@ -74,22 +77,27 @@ def read(path: str | os.PathLike[str], *, axes: str | None = None) -> Image:
         ) from error
 
 
-def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False) -> Path:
+def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False, description: str = "") -> Path:
     """Write an image under its suffix's format, with its geometry; whole or not at all.
 
     Parameters
     ----------
     path
-        Target; the suffix chooses the format: ``.nii``, ``.nii.gz``, ``.ome.tif``, ``.tif``, ``.png``.
+        Target; the suffix chooses the format: ``.nii``, ``.nii.gz``, ``.ome.tif``, ``.tif``, ``.png``,
+        ``.dcm``. A name without suffix is a folder for a DICOM series.
     image
-        What to write; the type of its array is the type in the file.
+        What to write; the type of its array is the type in the file. DICOM is written for images that were
+        read from DICOM, whose files must still be there: a derived series with their stored type.
     overwrite
-        Replace an existing file. The file that the image came from is never replaced.
+        Replace an existing file, or a folder that holds nothing but derived DICOM images. What the image
+        came from is never replaced.
+    description
+        What was done to the image, in a sentence without names. DICOM keeps it, other formats do not.
 
     Returns
     -------
     Path
-        The file written.
+        The file or folder written.
 
     Raises
     ------
@@ -99,8 +107,9 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     path = Path(path)
     form = check_target(path, image, overwrite=overwrite)
     try:
-        with replacing(path, registry.full_suffix(path)) as temporary:
-            form.write(temporary, image)
+        as_folder = _as_folder(path, form)
+        with replacing_folder(path) if as_folder else replacing(path, registry.full_suffix(path)) as temporary:
+            form.write(temporary, image, description)
     except DipSciError:
         raise
     except OSError as error:
@@ -144,14 +153,18 @@ def check_target(
         One sentence: what is in the way, and what to do.
     """
     path = Path(path)
-    form = registry.for_writing(path)
+    form = registry.for_writing(path, None if image is None else image.source.format)
     kept = [Path(p) for p in inputs]
     if image is not None and image.source.path is not None:
         kept.append(Path(image.source.path))
-    refuse_target(path, kept, overwrite=overwrite)
+    refuse_target(path, kept, overwrite=overwrite, as_folder=_as_folder(path, form))
     if image is not None:
         form.check(path, image)
     return form
+
+
+def _as_folder(path: Path, form: registry.Format) -> bool:
+    return form.serial and registry.full_suffix(path).lower() not in form.suffixes
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -1,4 +1,4 @@
-"""DICOM, in only: a single image, a multi-frame image, or a folder that holds one series.
+"""DICOM: a single image, a multi-frame image, or one series of a folder or DICOMDIR; out as a derived series.
 
 Values are the modality's (Hounsfield units, SUV, ...): stored values times rescale slope plus intercept, each
 slice with its own. Real-world value maps, windows and inversion for display are not applied. Slices are ordered
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci.errors import DipSciError, ReadError
+from dip_sci.errors import DipSciError, ReadError, WriteError
 from dip_sci.image import Image, Source
+from dip_sci.io import dicom_out
 from dip_sci.io.axes import renamed
 from dip_sci.io.dicom_pixels import damaged, decode, header_of, modality_values, padding, refuse_unfit
 from dip_sci.io.dicom_planes import Plane, affine_of, ordered, planes_of
-from dip_sci.io.registry import files_in, is_dicom_file
+from dip_sci.io.dicom_series import chosen, is_directory_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,19 +33,44 @@ if TYPE_CHECKING:
 TILED = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """Whole slide microscopy."""
 
-LISTED = 10
-"""How many series a message lists."""
 
-
-def read(path: Path, axes: str | None = None) -> Image:
-    """Read a DICOM file or a folder with one series; see `dip_sci.io.read`."""
+def read(path: Path, axes: str | None = None, series: str | None = None) -> Image:
+    """Read a DICOM file, or a series of a folder or DICOMDIR; see `dip_sci.io.read`."""
     try:
         with _quiet():
-            return _read_series(path, axes) if path.is_dir() else _read_file(path, axes)
+            if path.is_dir() or is_directory_file(path):
+                return _read_series(path, axes, series)
+            return _read_file(path, axes)
     except (DipSciError, MemoryError, OSError):
         raise
     except Exception as error:  # noqa: BLE001
         raise damaged(path, error) from None
+
+
+def check(path: Path, image: Image) -> None:
+    """Raise a `WriteError` where the image cannot become a derived DICOM series."""
+    with _quiet(), _discreet(path):
+        dicom_out.check(path, image)
+
+
+def write(path: Path, image: Image, description: str = "") -> None:
+    """Write a derived DICOM series; see `dip_sci.io.write`."""
+    with _quiet(), _discreet(path):
+        dicom_out.write(path, image, description)
+
+
+@contextmanager
+def _discreet(path: Path) -> Iterator[None]:
+    """Keep what pydicom says of a value it cannot write to itself: it may be a patient's name."""
+    try:
+        yield
+    except (DipSciError, MemoryError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise WriteError(
+            f"{path} could not be written as DICOM ({type(error).__name__}): its source holds values that are not "
+            "valid. Nothing was left behind; write .nii.gz instead."
+        ) from None
 
 
 @contextmanager
@@ -71,23 +97,9 @@ def _read_file(path: Path, axes: str | None) -> Image:
     return _image(path, [dataset], planes, axes)
 
 
-def _read_series(path: Path, axes: str | None) -> Image:
-    """Read the one series of a folder; a series is a SeriesInstanceUID, whatever the files are called."""
-    series: dict[str, list[tuple[Path, Dataset]]] = {}
-    for file in files_in(path):
-        if is_dicom_file(file):
-            dataset = header_of(file)
-            if "Rows" in dataset and "LOCALIZER" not in dataset.get("ImageType", ()):
-                series.setdefault(str(dataset.get("SeriesInstanceUID", "")), []).append((file, dataset))
-    if not series:
-        raise ReadError(f"The folder {path} holds DICOM files but no images; give the folder of an image series.")
-    if len(series) > 1:
-        lines = [_series_line(files, path) for files in series.values()]
-        found = "; ".join(lines[:LISTED]) + (f"; and {len(lines) - LISTED} more" if len(lines) > LISTED else "")
-        raise ReadError(
-            f"The folder {path} holds {len(series)} series: {found}. Give a folder that holds one of them alone."
-        )
-    files = next(iter(series.values()))
+def _read_series(path: Path, axes: str | None, wanted: str | None) -> Image:
+    """Read one series of a folder."""
+    files = chosen(path, wanted)
     for file, dataset in files:
         _refuse_kind(dataset, file)
         refuse_unfit(dataset, int(dataset.get("NumberOfFrames") or 1), file)
@@ -96,14 +108,6 @@ def _read_series(path: Path, axes: str | None) -> Image:
         raise ReadError(f"The folder {path} holds {len(files)} multi-frame images; name one of the files.")
     planes = [plane for file, dataset in files for plane in planes_of(dataset, file)]
     return _image(path, [dataset for _, dataset in files], planes, axes)
-
-
-def _series_line(files: list[tuple[Path, Dataset]], path: Path) -> str:
-    file, dataset = files[0]
-    place = file.parent.relative_to(path)
-    where = f" in {place}" if str(place) != "." else ""
-    number, modality = dataset.get("SeriesNumber"), dataset.get("Modality", "unknown modality")
-    return f"number {'unknown' if number is None else number} ({modality}, {len(files)} files{where})"
 
 
 def _refuse_kind(dataset: Dataset, path: Path) -> None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom
-from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
@@ -19,18 +18,29 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    RLETransferSyntaxes,
 )
 
 from dip_sci.errors import DipSciError, ReadError
+from dip_sci.io.dicom_codestreams import refuse_odd_streams
 from dip_sci.io.files import refuse_beyond_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
     from pydicom import Dataset
 
     from dip_sci.io.dicom_planes import Plane
+
+DECODERS = (
+    (JPEG2000TransferSyntaxes, "pylibjpeg"),
+    (JPEGLSTransferSyntaxes, "pyjpegls"),
+    (RLETransferSyntaxes, "pydicom"),
+)
+"""The only decoder to try: pydicom goes on to the next one, and gdcm ends the process on a damaged stream."""
 
 INFLATED_MAX = 1 << 30
 """Bytes that a deflated file may grow to."""
@@ -65,44 +75,50 @@ def damaged(path: Path, error: Exception) -> ReadError:
 
 
 def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
-    with path.open("rb") as file:
-        file.seek(128)
-        bare = file.read(4) != b"DICM"
     try:
-        if bare:
-            # Told apart from any other file by its first elements; see registry. Not force=True, which reads anything.
-            dataset = pydicom.dcmread(
-                io.BytesIO(b"\0" * 128 + b"DICM" + path.read_bytes()), stop_before_pixels=stop_before_pixels
-            )
+        with _from_mark(path) as file:
+            _refuse_inflating(file, path)
+            dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
             if "TransferSyntaxUID" not in dataset.file_meta:
                 explicit = not dataset.original_encoding[0]
                 dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
             return dataset
-        _refuse_inflating(path)
-        return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
     except InvalidDicomError as error:
         raise ReadError(f"{path} is not a DICOM file; name an image file.") from error
     except RecursionError as error:
         raise ReadError(f"{path} is a damaged DICOM file: its sequences are nested without end.") from error
 
 
-def _refuse_inflating(path: Path) -> None:
+def _from_mark(path: Path) -> BinaryIO:
+    """Open a file; one without preamble and mark gets them."""
+    file = path.open("rb")
+    marked = file.read(132)[128:] == b"DICM"
+    file.seek(0)
+    if marked:
+        return file
+    with file:
+        # Told apart from any other file by its first elements; see registry. Not force=True, which reads anything.
+        return io.BytesIO(b"\0" * 128 + b"DICM" + file.read())
+
+
+def _refuse_inflating(file: BinaryIO, path: Path) -> None:
     """Refuse a deflated file that grows out of proportion: pydicom inflates it whole, even for its header."""
-    meta = read_file_meta_info(path)
+    read_preamble(file, force=False)
+    # pydicom's own way to the first inflated byte: the length that the header claims may be a lie.
+    meta = _read_file_meta_info(file)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        file.seek(0)
         return
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     grown = 0
-    with path.open("rb") as file:
-        # Preamble, mark, and the element that holds the length of what follows.
-        file.seek(128 + 4 + 12 + int(meta.FileMetaInformationGroupLength))
-        while not inflater.eof:
-            data = inflater.unconsumed_tail or file.read(1 << 16)
-            if not data:
-                raise ReadError(f"{path} is a truncated deflated DICOM file; copy or export it again.")
-            grown += len(inflater.decompress(data, 1 << 20))
-            if grown > INFLATED_MAX:
-                raise ReadError(f"{path} is a deflated DICOM file that grows beyond 1 GB; export it uncompressed.")
+    while not inflater.eof:
+        data = inflater.unconsumed_tail or file.read(1 << 16)
+        if not data:
+            raise ReadError(f"{path} is a truncated deflated DICOM file; copy or export it again.")
+        grown += len(inflater.decompress(data, 1 << 20))
+        if grown > INFLATED_MAX:
+            raise ReadError(f"{path} is a deflated DICOM file that grows beyond 1 GB; export it uncompressed.")
+    file.seek(0)
 
 
 def refuse_unfit(dataset: Dataset, planes: int, path: Path) -> None:
@@ -129,29 +145,23 @@ def decode(path: Path) -> NDArray[Any]:
         raise damaged(path, error) from None
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ReadError(f"{path} ends before its pixels; it is truncated, copy or export it again.")
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in JPEG2000TransferSyntaxes:
-        _refuse_cut_codestreams(dataset, path)
+    refuse_odd_streams(dataset, path)
+    for syntaxes, plugin in DECODERS:
+        if dataset.file_meta.TransferSyntaxUID in syntaxes:
+            dataset.pixel_array_options(decoding_plugin=plugin)
     try:
         array = np.asarray(dataset.pixel_array)
     except (RuntimeError, NotImplementedError, ImportError, AttributeError, ValueError, TypeError) as error:
         raise ReadError(_not_decoded(dataset, path)) from error
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         array = apply_color_lut(array, dataset)
-    samples = 1 if array.shape[-1] in (3, 4) and array.ndim > 2 and _coloured(dataset) else 0
+    samples = 1 if array.shape[-1] in (3, 4) and array.ndim > 2 and coloured(dataset) else 0
     return array if array.ndim - samples == 3 else array[None]
 
 
-def _coloured(dataset: Dataset) -> bool:
+def coloured(dataset: Dataset) -> bool:
+    """Whether an image's pixels are colours."""
     return int(dataset.get("SamplesPerPixel", 1)) > 1 or dataset.PhotometricInterpretation == "PALETTE COLOR"
-
-
-def _refuse_cut_codestreams(dataset: Dataset, path: Path) -> None:
-    """Refuse JPEG 2000 streams without their end mark: every decoder returns something for them, silently."""
-    count = int(dataset.get("NumberOfFrames") or 1)
-    for frame in generate_frames(dataset.PixelData, number_of_frames=count):
-        if b"\xff\xd9" not in frame[-4:]:
-            raise ReadError(f"{path} is truncated: its JPEG 2000 pixels end too early. Copy or export it again.")
 
 
 def _not_decoded(dataset: Dataset, path: Path) -> str:
@@ -198,12 +208,8 @@ def modality_values(
         notes = ("Low values are bright in this image (MONOCHROME1); they were read as stored, not inverted.",)
     if stored.dtype.kind == "f":
         return stored, None, notes
-    bits, signed = int(dataset.get("BitsStored") or 0) or stored.dtype.itemsize * 8, stored.dtype.kind == "i"
-    lo, hi = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    if int(stored.min()) < lo or int(stored.max()) > hi:
-        # Padding, or plain carelessness, beyond the bits that the header announces.
-        lo, hi = int(np.iinfo(stored.dtype).min), int(np.iinfo(stored.dtype).max)
-    if _coloured(dataset):
+    lo, hi = stored_limits(stored, dataset)
+    if coloured(dataset):
         return stored, None, notes
     if dataset.get("ModalityLUTSequence"):
         notes += ("The table that gives the stored values their meaning (Modality LUT) was not applied.",)
@@ -221,10 +227,24 @@ def modality_values(
             for i, intercept in enumerate(intercepts):
                 array[i] += kind(int(intercept))
             return array, _narrower(low, high, array.dtype), notes
-    array = np.empty(stored.shape, np.float32 if bits <= 24 else np.float64)
+    array = np.empty(stored.shape, np.float32 if _bits(stored, dataset) <= 24 else np.float64)
     for i, (slope, intercept) in enumerate(zip(slopes, intercepts, strict=True)):
         array[i] = stored[i] * np.float64(slope) + intercept
     return array, (float(low), float(high)), notes
+
+
+def stored_limits(stored: NDArray[Any], dataset: Dataset) -> tuple[int, int]:
+    """Return the smallest and the largest value that an integer image may store."""
+    bits = _bits(stored, dataset)
+    lo, hi = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if stored.dtype.kind == "i" else (0, (1 << bits) - 1)
+    if int(stored.min()) < lo or int(stored.max()) > hi:
+        # Padding, or plain carelessness, beyond the bits that the header announces.
+        return int(np.iinfo(stored.dtype).min), int(np.iinfo(stored.dtype).max)
+    return lo, hi
+
+
+def _bits(stored: NDArray[Any], dataset: Dataset) -> int:
+    return int(dataset.get("BitsStored") or 0) or stored.dtype.itemsize * 8
 
 
 def _narrower(low: float, high: float, dtype: np.dtype[Any]) -> tuple[float, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,8 +58,9 @@ def human(nbytes: int) -> str:
     return f"{size:,.1f} TB"
 
 
-def refuse_target(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
+def refuse_target(path: Path, inputs: Iterable[Path], *, overwrite: bool, as_folder: bool = False) -> None:
     """Raise a `WriteError` where nothing can or may be written to `path`."""
+    inputs = list(inputs)
     folder = path.parent
     if not folder.exists():
         raise WriteError(f"The folder {folder} does not exist; create it, or choose another one.")
@@ -66,12 +68,16 @@ def refuse_target(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> Non
         raise WriteError(f"{folder} is a file, not a folder; choose another place for {path.name}.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WriteError(f"The folder {folder} is read-only; choose another one.")
-    if path.is_dir():
+    if path.is_dir() and not as_folder:
         raise WriteError(f"{path} is a folder; give the name of a file.")
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) or (as_folder and path.is_dir() and not any(path.iterdir())):
         return
     if any(_same(path, kept) for kept in inputs):
         raise WriteError(f"{path} is the input itself, which is never overwritten; choose another name.")
+    if as_folder and any(path.resolve() in kept.resolve().parents for kept in inputs):
+        raise WriteError(f"{path} holds the input, which is never overwritten; choose another folder.")
+    if as_folder and not path.is_dir():
+        raise WriteError(f"{path} is a file, and a folder is to be written; choose another name.")
     if not overwrite:
         raise WriteError(f"{path} exists already; choose another name, or allow overwriting (--overwrite).")
 
@@ -111,6 +117,40 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+    _remember(target)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` that becomes `target` when the block ends well.
+
+    Yields
+    ------
+    Path
+        An empty folder. Whatever ends the block early, an interrupt too, removes it; a folder that was
+        there before stays until the new one can take its place.
+    """
+    temporary, before = (
+        target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.{what}") for what in ("new", "old")
+    )
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            _to_disk(file)
+        if target.exists():
+            target.rename(before)
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if before.exists() and not target.exists():
+            before.rename(target)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+    _remember(target)
+
+
+def _remember(target: Path) -> None:
     if os.name == "posix":
         # A few network file systems refuse to sync a folder; the file itself is safe by then.
         with suppress(OSError):

@@ -20,6 +20,8 @@ HEAD = 1024
 
 FOLDER_DEPTH = 2
 
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
 
 @dataclass(frozen=True)
 class Format:
@@ -40,6 +42,9 @@ class Format:
         ``check(path, image)``, which raises a `WriteError` where the format cannot hold the image.
     unwritable
         Why it cannot be written, and what to do instead; empty where it can.
+    serial
+        Whether it is made of series of files: its ``read`` takes a ``series`` as well, its ``write`` a
+        ``description`` of what was done, and a folder can be written.
     """
 
     name: str
@@ -48,21 +53,24 @@ class Format:
     sniff: Callable[[Path, bytes], bool]
     module: str
     unwritable: str = ""
+    serial: bool = False
 
     def _call(self, function: str, *arguments: Any) -> Any:
         return getattr(import_module(self.module), function)(*arguments)
 
-    def read(self, path: Path, axes: str | None) -> Image:
-        """Read a file of this format; `axes` as in `dip_sci.io.read`."""
-        return cast("Image", self._call("read", path, axes))
+    def read(self, path: Path, axes: str | None, series: str | None = None) -> Image:
+        """Read a file of this format; `axes` and `series` as in `dip_sci.io.read`."""
+        if series is not None and not self.serial:
+            raise ReadError(f"{path} is {self.title}, which has no series to choose from; leave series out.")
+        return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ())))
 
     def check(self, path: Path, image: Image) -> None:
         """Raise a `WriteError` where this format cannot hold the image."""
         self._call("check", path, image)
 
-    def write(self, path: Path, image: Image) -> None:
-        """Write the image to a new file."""
-        self._call("write", path, image)
+    def write(self, path: Path, image: Image, description: str) -> None:
+        """Write the image to a new file, or into a new folder."""
+        self._call("write", path, image, *((description,) if self.serial else ()))
 
 
 def _is_nifti(path: Path, head: bytes) -> bool:
@@ -103,10 +111,10 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "dicom",
         "DICOM",
-        (".dcm", ".dicom", ".ima"),
+        DICOM_SUFFIXES,
         _is_dicom,
         "dip_sci.io.dicom",
-        "writing DICOM is not available yet; write .nii.gz or .tif",
+        serial=True,
     ),
     Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti"),
     Format("tiff", "a TIFF file", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), _is_tiff, "dip_sci.io.tiff"),
@@ -161,8 +169,16 @@ def _recognise_folder(path: Path) -> Format:
     )
 
 
-def for_writing(path: Path) -> Format:
+def for_writing(path: Path, source: str | None = None) -> Format:
     """Return the format that a name's suffix asks for; the longest suffix wins.
+
+    Parameters
+    ----------
+    path
+        The target. A name without suffix, or a folder that is there, asks for a folder of the format
+        `source`, where that has folders.
+    source
+        The format that the image was read from.
 
     Raises
     ------
@@ -171,6 +187,8 @@ def for_writing(path: Path) -> Format:
     """
     suffix = full_suffix(path)
     form = next((f for f in FORMATS if suffix.lower() in f.suffixes), None)
+    if form is None and (path.is_dir() or not path.suffix):
+        form = next((f for f in FORMATS if f.serial and f.name == source), None)
     if form is None:
         known = ", ".join(s for f in FORMATS if not f.unwritable for s in f.suffixes)
         what = f"the suffix {path.suffix!r} is not known" if path.suffix else "it has no suffix"

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import tifffile
+from dicom_files import ct_slice, save
 
 import dip_sci
 from dip_sci import cli
@@ -333,3 +335,52 @@ def test_ctrl_c_twice_abandons_and_leaves_nothing(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert [p.name for p in tmp_path.iterdir()] == ["big.tif"]
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """A folder with two DICOM series: number 7 of three slices, and number 9 of one."""
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    for i in range(3):
+        stored = np.rint(RNG.normal(1000, 30, (24, 28))).astype(np.uint16)
+        save(ct_slice(stored, position=(0, 0, 3.0 * i), number=i), folder / f"{i}.dcm")
+    save(ct_slice(stored, series="1.9", SeriesNumber=9, Modality="MR"), folder / "other.dcm")
+    return folder
+
+
+def test_a_dicom_series_goes_to_a_derived_series(run, studies, tmp_path):
+    code, _, err = run("denoise", studies, "-o", tmp_path / "clean", "--series", 7, "--seed", 5, *TINY)
+    assert code == 0, err
+    derived = [pydicom.dcmread(p) for p in sorted((tmp_path / "clean").iterdir())]
+    said = derived[0].DerivationDescription
+    assert said.startswith("Denoised by dip-sci")
+    assert "3 steps; seed 5" in said
+    assert "?" not in said
+    assert json.loads((tmp_path / "clean.json").read_text())["seed"] == 5
+    assert len(derived) == 3
+    assert not np.array_equal(derived[0].pixel_array, pydicom.dcmread(studies / "0.dcm").pixel_array)
+
+
+def test_no_steps_give_back_every_bit_of_a_series(run, studies, tmp_path):
+    code, _, err = run("denoise", studies, "-o", tmp_path / "clean", "--series", 7, "--fit.steps", 0)
+    assert code == 0, err
+    for i, file in enumerate(sorted((tmp_path / "clean").iterdir())):
+        np.testing.assert_array_equal(
+            pydicom.dcmread(file).pixel_array, pydicom.dcmread(studies / f"{i}.dcm").pixel_array
+        )
+
+
+def test_several_series_are_listed(run, studies, tmp_path):
+    for command in (["info", studies], ["denoise", studies, "-o", tmp_path / "clean"]):
+        code, _, err = run(*command)
+        assert code == 1
+        assert "number 9 (MR, 1 files)" in err
+        assert "--series 7" in err
+    assert run("info", studies, "--series", 9, "--json", *TINY)[0] == 0
+
+
+def test_a_series_is_not_written_beside_its_source(run, studies):
+    code, _, err = run("denoise", studies, "-o", studies / "clean", "--series", 7, "--fit.steps", 900_000)
+    assert code == 1
+    assert "folder of the series" in err

@@ -3,7 +3,7 @@
 import numpy as np
 import pydicom
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
 def ct_slice(stored, *, position=(0.0, 0.0, 0.0), orientation=(1, 0, 0, 0, 1, 0), number=1, series=None, **attributes):
@@ -43,6 +43,31 @@ def ct_slice(stored, *, position=(0.0, 0.0, 0.0), orientation=(1, 0, 0, 0, 1, 0)
             ds.add_new(name, "SS" if stored.dtype.kind == "i" else "US", value)
         else:
             setattr(ds, name, value)
+    return ds
+
+
+def enhanced(stored, order, slopes):
+    """An enhanced CT: frames stored in `order` of position, each with its own slope."""
+    ds = ct_slice(stored[0], RescaleSlope=None, RescaleIntercept=None, ImagePositionPatient=None)
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = EnhancedCTImageStorage
+    del ds.ImageOrientationPatient
+    spacing = ds.PixelSpacing
+    del ds.PixelSpacing
+    ds.NumberOfFrames = len(order)
+    ds.PixelData = stored[order].tobytes()
+    orientation, measures, shared = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    measures.PixelSpacing, measures.SliceThickness = spacing, 9
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    ds.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for place in order:
+        position, values, frame = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+        position.ImagePositionPatient = [1, 2, 3 + 2.5 * int(place)]
+        values.RescaleSlope, values.RescaleIntercept = float(slopes[place]), 0
+        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [position], [values]
+        frames.append(frame)
+    ds.PerFrameFunctionalGroupsSequence = frames
     return ds
 
 

@@ -1,11 +1,13 @@
 """DICOM in: geometry by position, values by each slice's own rescaling, and clear refusals."""
 
 import zlib
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import ct_slice, save
+from dicom_files import ct_slice, enhanced, save
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
@@ -235,34 +237,9 @@ def test_a_table_of_values_is_not_applied_and_said(tmp_path, stored):
     assert any("Modality LUT" in note for note in image.source.notes)
 
 
-def _enhanced(stored, order, slopes):
-    """An enhanced CT: frames stored in `order` of position, each with its own slope."""
-    ds = ct_slice(stored[0], RescaleSlope=None, RescaleIntercept=None, ImagePositionPatient=None)
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = pydicom.uid.EnhancedCTImageStorage
-    del ds.ImageOrientationPatient
-    spacing = ds.PixelSpacing
-    del ds.PixelSpacing
-    ds.NumberOfFrames = len(order)
-    ds.PixelData = stored[order].tobytes()
-    orientation, measures, shared = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
-    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    measures.PixelSpacing, measures.SliceThickness = spacing, 9
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    ds.SharedFunctionalGroupsSequence = [shared]
-    frames = []
-    for place in order:
-        position, values, frame = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
-        position.ImagePositionPatient = [1, 2, 3 + 2.5 * int(place)]
-        values.RescaleSlope, values.RescaleIntercept = float(slopes[place]), 0
-        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [position], [values]
-        frames.append(frame)
-    ds.PerFrameFunctionalGroupsSequence = frames
-    return ds
-
-
 def test_an_enhanced_file_is_a_series_in_one_file(tmp_path, stored):
     slopes = np.arange(1, 7) / 2
-    path = save(_enhanced(stored, [3, 0, 5, 1, 4, 2], slopes), tmp_path / "enhanced.dcm")
+    path = save(enhanced(stored, [3, 0, 5, 1, 4, 2], slopes), tmp_path / "enhanced.dcm")
     image = read(path)
     assert image.axes == "ZYX"
     np.testing.assert_allclose(image.array, stored * slopes[:, None, None])
@@ -312,6 +289,13 @@ def test_a_deflated_file_is_read_and_a_bomb_refused(tmp_path, stored, monkeypatc
     (tmp_path / "bomb.dcm").write_bytes(head[: 144 + meta.FileMetaInformationGroupLength] + tail)
     with pytest.raises(ReadError, match="grows beyond"):
         read(tmp_path / "bomb.dcm")
+    # Without preamble, or with a lie about where the inflated bytes begin, it is no less of a bomb.
+    bomb_file = (tmp_path / "bomb.dcm").read_bytes()
+    (tmp_path / "bare").write_bytes(bomb_file[132:])
+    (tmp_path / "lie.dcm").write_bytes(bomb_file[:140] + (2**20).to_bytes(4, "little") + bomb_file[144:])
+    for name in ("bare", "lie.dcm"):
+        with pytest.raises(ReadError, match="grows beyond"):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +328,35 @@ def test_a_cut_jpeg_2000_is_refused(tmp_path):
         read(save(ds, tmp_path / "x.dcm"))
 
 
+@pytest.mark.parametrize(
+    ("name", "mark", "place"),
+    [
+        ("MR_small_jpeg_ls_lossless.dcm", b"\xff\xf7", 5),
+        ("SC_rgb_jpeg_lossy_gdcm.dcm", b"\xff\xc0", 5),
+        ("MR_small_jp2klossless.dcm", b"\xff\x4f\xff\x51", 8),
+    ],
+)
+def test_a_stream_larger_than_announced_is_refused(tmp_path, name, mark, place):
+    ds = pydicom.dcmread(get_testdata_file(name))
+    stream = bytearray(next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1)))
+    start = stream.index(mark) + place
+    wide = 4 if name.endswith("jp2klossless.dcm") else 2
+    stream[start : start + 2 * wide] = (30000).to_bytes(wide, "big") * 2
+    ds.PixelData = encapsulate([bytes(stream)])
+    with pytest.raises(ReadError, match="compressed image 30000 x 30000"):
+        read(save(ds, tmp_path / "x.dcm"))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jpeg_lossy_gdcm.dcm", "MR_small_RLE.dcm"])
+def test_cut_streams_are_refused(tmp_path, name, share):
+    ds = pydicom.dcmread(get_testdata_file(name))
+    stream = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    ds.PixelData = encapsulate([stream[: int(len(stream) * share)]])
+    with pytest.raises(ReadError, match="truncated"):
+        read(save(ds, tmp_path / "x.dcm"))
+
+
 def test_twelve_bit_jpeg_names_its_extra():
     with pytest.raises(ReadError, match=r"pip install dip-sci\[jpeg12\]"):
         read(get_testdata_file("JPEG-lossy.dcm"))
@@ -365,3 +378,29 @@ def test_nested_sequences_end_in_an_error(tmp_path, stored):
         file.write(item * 3000)
     with pytest.raises(ReadError, match="nested"):
         read(tmp_path / "x.dcm")
+
+
+def test_a_stream_of_impossible_depth_does_not_end_the_process(tmp_path):
+    """It would, in gdcm, which pydicom tries after the decoder that refuses it."""
+    ds = pydicom.dcmread(get_testdata_file("MR_small_jpeg_ls_lossless.dcm"))
+    stream = bytearray(next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1)))
+    stream[stream.index(b"\xff\xf7") + 4] = 191
+    ds.PixelData = encapsulate([bytes(stream)])
+    with pytest.raises(ReadError, match="could not be decoded"):
+        read(save(ds, tmp_path / "x.dcm"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CT_small.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "image_dfl.dcm"],
+)
+def test_damaged_bytes_end_in_an_image_or_one_error(tmp_path, name):
+    rng = np.random.default_rng(0)
+    data = Path(get_testdata_file(name)).read_bytes()
+    for _ in range(100):
+        damaged = bytearray(data)
+        for place in rng.integers(132, rng.choice([600, 4000, len(data)]), rng.choice([1, 3, 20])):
+            damaged[min(place, len(data) - 1)] = rng.integers(256)
+        (tmp_path / "x.dcm").write_bytes(damaged)
+        with suppress(ReadError):
+            read(tmp_path / "x.dcm")

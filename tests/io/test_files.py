@@ -81,7 +81,7 @@ def test_an_unknown_suffix_names_the_known_ones(tmp_path, name):
         check_target(tmp_path / name, None)
 
 
-@pytest.mark.parametrize(("name", "instead"), [("x.dcm", "not available yet"), ("x.jpg", r"write \.png")])
+@pytest.mark.parametrize(("name", "instead"), [("x.dcm", "only what was read from DICOM"), ("x.jpg", r"write \.png")])
 def test_formats_that_are_not_written(tmp_path, name, instead):
     with pytest.raises(WriteError, match=instead):
         check_target(tmp_path / name, IMAGE)
