@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dip_sci.errors import DipSciError, ImageError, ReadError, WriteError
-from dip_sci.io import registry
+from dip_sci.io import losses, registry
 from dip_sci.io.files import refuse_target, replacing
 from dip_sci.io.registry import full_suffix
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
 
-__all__ = ["check_target", "full_suffix", "read", "write", "write_text"]
+__all__ = ["check_target", "completed", "full_suffix", "not_kept", "read", "write", "write_text"]
 
 
 def read(path: str | os.PathLike[str], *, axes: str | None = None) -> Image:
@@ -29,8 +29,9 @@ def read(path: str | os.PathLike[str], *, axes: str | None = None) -> Image:
     Parameters
     ----------
     path
-        NIfTI, TIFF (OME, ImageJ, plain), PNG, JPEG, BMP or DICOM file, or a folder that holds one DICOM
-        series. The content decides which, not the suffix.
+        NIfTI, NRRD, TIFF (OME, ImageJ, plain), PNG, JPEG, BMP, DICOM, ND2, LIF or CZI file, an OME-Zarr image
+        (its first level; ``image.ome.zarr/2`` names another one), or a folder that holds one DICOM series.
+        The content decides which, not the suffix.
     axes
         Names of the dimensions, out of ``TCZYXS`` (``"TYX"``), where the file does not name them or names
         them wrongly. For a DICOM series or multi-frame file, axes that do not begin with ``Z`` stack the
@@ -80,7 +81,8 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     Parameters
     ----------
     path
-        Target; the suffix chooses the format: ``.nii``, ``.nii.gz``, ``.ome.tif``, ``.tif``, ``.png``.
+        Target; the suffix chooses the format: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.ome.tif``, ``.tif``,
+        ``.ome.zarr``, ``.png``. Without one, that of the format that the image came from is added.
     image
         What to write; the type of its array is the type in the file.
     overwrite
@@ -89,14 +91,14 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     Returns
     -------
     Path
-        The file written.
+        The file or folder written.
 
     Raises
     ------
     WriteError
         If the target cannot be written or its format cannot hold the image. Nothing is left behind then.
     """
-    path = Path(path)
+    path = completed(path, image)
     form = check_target(path, image, overwrite=overwrite)
     try:
         with replacing(path, registry.full_suffix(path)) as temporary:
@@ -148,10 +150,35 @@ def check_target(
     kept = [Path(p) for p in inputs]
     if image is not None and image.source.path is not None:
         kept.append(Path(image.source.path))
-    refuse_target(path, kept, overwrite=overwrite)
+    refuse_target(path, kept, overwrite=overwrite, is_own=(lambda p: form.sniff(p, b"")) if form.folder else None)
     if image is not None:
         form.check(path, image)
     return form
+
+
+def completed(path: str | os.PathLike[str], image: Image) -> Path:
+    """Return the name under which `write` writes: without a suffix, that of the image's own format is added."""
+    own = image.source.path
+    return registry.completed(Path(path), image.source.format, None if own is None else Path(own))
+
+
+def not_kept(path: str | os.PathLike[str], image: Image) -> tuple[str, ...]:
+    """Say what of an image's metadata the format of `path` will not hold.
+
+    Parameters
+    ----------
+    path
+        A target as for `write`.
+    image
+        What would be written.
+
+    Returns
+    -------
+    tuple of str
+        At most one sentence for the user, empty where everything is kept. It names no content.
+    """
+    path = completed(path, image)
+    return losses.sentences(path, image, registry.for_writing(path))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import psutil
 from dip_sci.errors import ReadError, WriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 MAX_BYTES = 256 * 2**30
 """No single image may claim more than this, whatever the memory."""
@@ -57,8 +58,22 @@ def human(nbytes: int) -> str:
     return f"{size:,.1f} TB"
 
 
-def refuse_target(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Raise a `WriteError` where nothing can or may be written to `path`."""
+def refuse_target(
+    path: Path, inputs: Iterable[Path], *, overwrite: bool, is_own: Callable[[Path], bool] | None = None
+) -> None:
+    """Raise a `WriteError` where nothing can or may be written to `path`.
+
+    Parameters
+    ----------
+    path
+        The target.
+    inputs
+        Files and folders that are never replaced.
+    overwrite
+        Whether what is there may be replaced.
+    is_own
+        Whether a folder is of the format that would replace it; `None` for a format of single files.
+    """
     folder = path.parent
     if not folder.exists():
         raise WriteError(f"The folder {folder} does not exist; create it, or choose another one.")
@@ -66,11 +81,13 @@ def refuse_target(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> Non
         raise WriteError(f"{folder} is a file, not a folder; choose another place for {path.name}.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WriteError(f"The folder {folder} is read-only; choose another one.")
-    if path.is_dir():
+    if path.is_dir() and is_own is None:
         raise WriteError(f"{path} is a folder; give the name of a file.")
+    if path.is_dir() and is_own is not None and not is_own(path):
+        raise WriteError(f"{path} is a folder with something else in it; choose another name.")
     if not os.path.lexists(path):
         return
-    if any(_same(path, kept) for kept in inputs):
+    if any(_same(path, place) for kept in inputs for place in (kept, *kept.absolute().parents)):
         raise WriteError(f"{path} is the input itself, which is never overwritten; choose another name.")
     if not overwrite:
         raise WriteError(f"{path} exists already; choose another name, or allow overwriting (--overwrite).")
@@ -90,7 +107,7 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
     Parameters
     ----------
     target
-        The file to make or replace.
+        The file or folder to make or replace.
     suffix
         Its full suffix, kept by the temporary name: writers look at it.
 
@@ -106,15 +123,37 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
     try:
         yield temporary
         _to_disk(temporary)
-        temporary.replace(target)
+        _replace(temporary, target)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
         raise
     if os.name == "posix":
         # A few network file systems refuse to sync a folder; the file itself is safe by then.
         with suppress(OSError):
             _to_disk(target.parent)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    if not target.is_dir() or target.is_symlink():
+        temporary.replace(target)
+        return
+    # No system replaces a folder that holds something: the old one steps aside, and back if need be.
+    old = temporary.with_name(f"{temporary.name}.old")
+    target.replace(old)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        old.replace(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:

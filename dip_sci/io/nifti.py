@@ -65,12 +65,28 @@ def read(path: Path, axes: str | None = None) -> Image:
             "nifti",
             str(path),
             MappingProxyType(
-                {"header": header.copy(), "slope": float(loaded.dataobj.slope), "inter": float(loaded.dataobj.inter)}
+                {
+                    "header": header.copy(),
+                    "slope": float(loaded.dataobj.slope),
+                    "inter": float(loaded.dataobj.inter),
+                    "own": _own(header),
+                }
             ),
             notes,
         ),
     )
     return renamed(image, axes, path)
+
+
+def _own(header: Any) -> tuple[str, ...]:
+    """Return the names of what only a NIfTI header holds."""
+    texts = [
+        f"the NIfTI header's {k}" for k in ("descrip", "aux_file", "intent_name") if bytes(header[k]).strip(b"\0 ")
+    ]
+    numbers = ("intent_code", "cal_min", "cal_max", "toffset", "slice_code", "slice_duration")
+    texts += [f"the NIfTI header's {k}" for k in numbers if np.isfinite(header[k]) and header[k] != 0]
+    count = len(header.extensions)
+    return (*texts, *((f"{count} NIfTI extensions",) if count else ()))
 
 
 @contextmanager
@@ -204,6 +220,12 @@ def _affine(loaded: Any) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
 def _millimetres(header: Any) -> float:
     """Millimetres per unit of a header's affine; a header without unit is in millimetres by custom."""
     return {1: 1e3, 3: 1e-3}.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def keeps(path: Path, image: Image) -> frozenset[str]:
+    """Return the parts of an image that NIfTI holds."""
+    own = {"own"} if image.source.format == "nifti" else set()
+    return frozenset({"affine", "spacing", "unitless", "time"} | own)
 
 
 def check(path: Path, image: Image) -> None:

@@ -59,12 +59,13 @@ def read(path: Path, axes: str | None = None) -> Image:
         array = array.astype(np.uint8)
         notes += ("The file's values are 0 or 1 in one bit; they were read as 8-bit numbers.",)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    channels = header.pop("channels", ())
     return Image(
         array,
         found,
         grid.spacing,
         grid.units,
-        source=Source("tiff", str(path), MappingProxyType(header), notes + renaming),
+        source=Source("tiff", str(path), MappingProxyType(header), notes + renaming, channels),
     )
 
 
@@ -92,10 +93,15 @@ def _refuse_outside(tif: tifffile.TiffFile, path: Path) -> None:
     """Refuse OME-XML that names files elsewhere: tifffile would open whatever a stranger wrote there."""
     if not tif.is_ome or not tif.ome_metadata:
         return
-    for name in re.findall(r"""FileName\s*=\s*["']([^"']*)["']""", tif.ome_metadata):
-        if re.search(r"[/\\:]|^\.\.$", name):
+    # A parser, and not a search for text: "..&#47;" is a way out, too.
+    for name in tiff_grid.ome_files(tif.ome_metadata, path):
+        place = path.parent / name
+        if re.search(r"[/\\:]|^\.\.$", name) or place.resolve().parent not in {
+            path.parent.resolve(),
+            path.resolve().parent,
+        }:
             raise ReadError(
-                f"{path} says that parts of it lie in another folder ({name!r}); such files are not followed. "
+                f"{path} says that parts of it lie in another folder ({name!r:.80}); such files are not followed. "
                 "Put all files of the set into one folder and save them again."
             )
 
@@ -194,10 +200,21 @@ def _header(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, axes: str) 
     }
     if series.kind == "ome" and tif.ome_metadata:
         header["channels"] = tiff_grid.ome_channels(tif.ome_metadata)
+        header["lost"] = tiff_grid.ome_beyond(tif.ome_metadata)
     if series.kind == "imagej":
         header["imagej"] = {k: v for k, v in (tif.imagej_metadata or {}).items() if k in IMAGEJ_KEPT}
         header["shape"] = dict(zip(series.axes, series.shape, strict=True))
+        header["own"] = tuple(f"ImageJ's {name}" for name in header["imagej"])
     return header
+
+
+def keeps(path: Path, image: Image) -> frozenset[str]:
+    """Return the parts of an image that the kind of TIFF written to `path` holds."""
+    kind = _kind(path, image)
+    same = image.source.format == "tiff" and image.source.header.get("kind") == kind
+    unit = {"unitless"} if kind == "plain" else set()
+    names = {"channels"} if kind == "ome" else set()
+    return frozenset({"spacing", "time"} | unit | names | ({"own"} if same else set()))
 
 
 def check(path: Path, image: Image) -> None:
