@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
@@ -18,8 +18,10 @@ from rich.console import Console
 
 from dip_sci import __version__, io
 from dip_sci.errors import DipSciError, ReadError, RecipeError, WriteError
+from dip_sci.io import bids
 from dip_sci.io.files import refuse_target
 from dip_sci.recipe import Recipe, explain
+from dip_sci.region import on_grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +65,7 @@ def denoise(
     output: Output,
     recipe: RecipeFile = None,
     region: Path | None = None,
+    resample_region: Annotated[bool, Parameter(negative=())] = False,
     background: Path | None = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -76,11 +79,14 @@ def denoise(
     source
         Scan to restore: a file, or a folder with one DICOM series.
     output
-        Result; its suffix names the format. A record of the run is written beside it, as .json.
+        Result; its suffix names the format, without one the scan's own is taken. A record of the run is written
+        beside it, as .json. For a scan in a BIDS dataset, a name without suffix is the folder of the derivatives.
     recipe
         YAML or JSON file with options; those given here win.
     region
-        Mask on the scan's grid: only where it is not zero is restored, the rest stays bit-identical.
+        Mask on the scan's grid, in any format: only where it is not zero is restored, the rest stays bit-identical.
+    resample_region
+        Bring masks that lie on another grid onto the scan's, by their nearest voxels.
     background
         Mask on the scan's grid: the noise is measured where it is not zero, where nothing else varies.
     axes
@@ -94,20 +100,63 @@ def denoise(
 
     chosen = _recipe(recipe, options)
     image = io.read(source, axes=axes)
-    inside, noise_only = (None if mask is None else io.read(mask) for mask in (region, background))
-    record_file = _record_file(output)
-    io.check_target(output, _promised(image, chosen), overwrite=overwrite, inputs=[source])
-    if record_file.exists() and not overwrite:
-        raise WriteError(f"The record {record_file} exists already; give --overwrite to replace it.")
+    inside, noise_only = (
+        None if mask is None else on_grid(image, io.read(mask), resample=resample_region, name=name)
+        for mask, name in ((region, "region of interest"), (background, "background region"))
+    )
+    target = _target(source, output, image)
+    image = image.with_notes(*io.not_kept(target.file, image))
+    _refuse(target, _promised(image, chosen), overwrite=overwrite, inputs=[source, *_given_files(region, background)])
     result = _run(image, chosen, quiet=as_json, region=inside, background=noise_only)
     record = provenance.record(image, result.report, digest=provenance.digest(source))
-    io.write(output, result.image, overwrite=overwrite)
-    io.write_text(record_file, json.dumps(record, indent=1) + "\n")
+    _write(target, result.image, record, overwrite=overwrite)
     if as_json:
         print(json.dumps(record, indent=1))  # noqa: T201
     else:
-        _tell(result, output)
+        _tell(result, target.file)
     return EXIT_OK if result.report.complete or result.report.reason.name == "TIME" else EXIT_STOPPED
+
+
+@app.command
+def convert(
+    source: Path,
+    output: Path,
+    /,
+    *,
+    axes: str | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Write a scan in another format, values and geometry unchanged, and say what the format does not hold.
+
+    Parameters
+    ----------
+    source
+        A file, or a folder with one DICOM series.
+    output
+        Result; its suffix names the format. A record is written beside it, as .json.
+    axes
+        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    overwrite
+        Replace an existing result.
+    as_json
+        Print the record, and nothing else.
+    """
+    from dip_sci import provenance
+
+    image = io.read(source, axes=axes)
+    file = io.completed(output, image)
+    target = _Target(file, _record_file(file))
+    image = image.with_notes(*io.not_kept(file, image))
+    _refuse(target, image, overwrite=overwrite, inputs=[source])
+    record = provenance.conversion(image, digest=provenance.digest(source))
+    _write(target, image, record, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(record, indent=1))  # noqa: T201
+        return EXIT_OK
+    for line in (*image.source.notes, f"Wrote {file}."):
+        screen.print(line, highlight=False, markup=False, soft_wrap=True)
+    return EXIT_OK
 
 
 @app.command
@@ -267,6 +316,43 @@ def _given(options: Recipe | None) -> dict[str, Any]:
 
 def _record_file(output: Path) -> Path:
     return output.with_name(output.name[: len(output.name) - len(io.full_suffix(output))] + ".json")
+
+
+class _Target(NamedTuple):
+    """Where a result goes, and its record; the derivative dataset around them where there is one."""
+
+    file: Path
+    record: Path
+    source: Path | None = None
+    dataset: Path | None = None
+
+
+def _target(source: Path, output: Path, image: Image) -> _Target:
+    if output.suffix or bids.dataset_of(source) is None:
+        file = io.completed(output, image)
+        return _Target(file, _record_file(file))
+    suffix = io.full_suffix(io.completed(Path("x"), image))
+    file = bids.derivative(source, output, suffix)
+    return _Target(file, _record_file(file), source, output)
+
+
+def _refuse(target: _Target, image: Image, *, overwrite: bool, inputs: list[Path]) -> None:
+    """Refuse a target that cannot be written, before the work; a derivative dataset's folders are made here."""
+    if target.source is not None and target.dataset is not None:
+        bids.prepare(target.source, target.dataset, target.file, __version__)
+    io.check_target(target.file, image, overwrite=overwrite, inputs=inputs)
+    if target.record.exists() and (not overwrite or any(target.record.samefile(i) for i in inputs)):
+        raise WriteError(f"The record {target.record} exists already; give --overwrite to replace it.")
+
+
+def _write(target: _Target, image: Image, record: dict[str, Any], *, overwrite: bool) -> None:
+    io.write(target.file, image, overwrite=overwrite)
+    described = record if target.source is None else {**bids.sidecar(target.source), "DipSciRecord": record}
+    io.write_text(target.record, json.dumps(described, indent=1) + "\n")
+
+
+def _given_files(*paths: Path | None) -> list[Path]:
+    return [p for p in paths if p is not None]
 
 
 def _promised(image: Image, recipe: Recipe) -> Image:

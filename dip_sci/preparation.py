@@ -9,17 +9,18 @@ import torch
 
 from dip_sci import noise_estimate
 from dip_sci.errors import ImageError
+from dip_sci.image import Image
 from dip_sci.layout import Layout, spacings
 from dip_sci.noise import Gaussian, PoissonGaussian
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
+from dip_sci.region import on_grid
 from dip_sci.scaling import Scaling, cast
 from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dip_sci.image import Image
     from dip_sci.noise_structure import Structure
     from dip_sci.recipe import Recipe
 
@@ -208,7 +209,10 @@ class Preparation:
         sd: NDArray[np.float32] = np.broadcast_to((1 / self.scaling.width).astype(np.float32), flat)
         # Too little noise misleads whoever goes by it more than too much: the larger of two measurements counts.
         given = self.recipe.noise.sigma is not None or self.recipe.noise.gain is not None
-        levels = [1.0 if given or e.structure is None else max(e.structure.level * e.structure.excess, 1.0) for e in self.estimates]
+        levels = [
+            1.0 if given or e.structure is None else max(e.structure.level * e.structure.excess, 1.0)
+            for e in self.estimates
+        ]
         sd = sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
         if not any(s.correlated and s.sd_map is not None for s in self._structures()):
             return sd
@@ -278,7 +282,8 @@ def region_array(
     image
         What will be restored.
     region
-        Non-zero inside; of the image's shape, or of that of its spatial axes.
+        Non-zero inside; of the image's shape, or of that of its spatial axes. An `Image` must lie on the image's
+        grid, too.
     name
         What to call it in an error.
 
@@ -289,7 +294,7 @@ def region_array(
     """
     if region is None:
         return None
-    given = np.asarray(getattr(region, "array", region))
+    given = on_grid(image, region, name=name).array if isinstance(region, Image) else np.asarray(region)
     array: NDArray[np.bool_] = np.isfinite(given) & (given != 0)
     spatial = tuple(image.size_of(a) for a in image.spatial_axes)
     if array.shape == image.shape:
