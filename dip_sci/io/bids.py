@@ -9,13 +9,16 @@ from typing import Any
 
 from dip_sci.errors import WriteError
 from dip_sci.io import registry
-from dip_sci.io.files import MAX_BYTES, human
 
 DESCRIPTION = "dataset_description.json"
 VERSION = "1.10.0"
 DESC = "denoised"
 LINK = "raw"
-MAX_TEXT = min(2**20, MAX_BYTES)
+MR = frozenset({"anat", "func", "dwi", "fmap", "perf"})
+MAX_TEXT = 2**20
+
+STILL_TRUE = ("SkullStripped", "TaskName", "RepetitionTime", "VolumeTiming", "SliceTiming", "EchoTime", "FlipAngle")
+"""What a source's sidecar says that holds for the derivative, too, and names nobody."""
 
 
 def dataset_of(path: Path) -> Path | None:
@@ -65,7 +68,16 @@ def sidecar(source: Path) -> dict[str, Any]:
     root = dataset_of(source)
     assert root is not None
     below = source.absolute().relative_to(root).as_posix()
-    return {"Sources": [f"bids:{LINK}:{below}"], "SpatialReference": "orig"}
+    beside = source.with_name(source.name[: len(source.name) - len(registry.full_suffix(source))] + ".json")
+    own = _object(beside)
+    # Required of derivatives of MR; a raw scan has its skull.
+    raw = source.absolute().parent.name in MR and _object(root / DESCRIPTION).get("DatasetType", "raw") == "raw"
+    return {
+        "Sources": [f"bids:{LINK}:{below}"],
+        "SpatialReference": "orig",
+        **({"SkullStripped": False} if raw else {}),
+        **{key: own[key] for key in STILL_TRUE if key in own},
+    }
 
 
 def prepare(source: Path, folder: Path, target: Path, version: str) -> None:
@@ -103,11 +115,14 @@ def _description(root: Path, folder: Path, version: str) -> dict[str, Any]:
 
 
 def _refuse_foreign(file: Path) -> None:
-    if file.stat().st_size > MAX_TEXT:
-        raise WriteError(f"{file} is {human(file.stat().st_size)}; it is no description of a BIDS dataset.")
-    try:
-        kind = json.loads(file.read_bytes()).get("DatasetType")
-    except (ValueError, AttributeError, RecursionError):
-        kind = None
-    if kind != "derivative":
+    if _object(file).get("DatasetType") != "derivative":
         raise WriteError(f"{file} does not describe a derivative dataset; choose another folder.")
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """Return a JSON file's object, empty where there is none."""
+    try:
+        found = json.loads(file.read_bytes()) if file.stat().st_size <= MAX_TEXT else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

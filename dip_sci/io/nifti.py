@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gzip
 import logging
+import struct
 import warnings
 import zlib
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -41,6 +42,9 @@ UNITS = {
     "usec": "microsecond",
 }
 CODES = {full: short for short, full in UNITS.items()}
+
+MAX_EXTENSIONS = 2**26
+"""Bytes of extensions; those of real files are a hundredth of it."""
 
 REST_CHUNKS = 64
 """Megabytes after the pixels that are read for gzip's check sum."""
@@ -124,10 +128,34 @@ def _open(path: Path, open_files: ExitStack) -> tuple[Any, int]:
     size = body.stat().st_size
     with body.open("rb") as file:
         size = size * DEFLATE_RATIO if file.read(2) == b"\x1f\x8b" else size
+    _refuse_extensions(head_file, 540 if wide else 348, paired, path)
     try:
         return kind.from_file_map(files, mmap=False), size
     except (EOFError, WrapStructError, HeaderDataError) as error:
         raise ReadError(f"{path} has a damaged or truncated NIfTI header; copy or export it again.") from error
+
+
+def _refuse_extensions(file: IO[bytes], size: int, paired: bool, path: Path) -> None:
+    """Refuse extensions whose lengths are wrong: nibabel would ask for as many bytes as they say, or for all."""
+    head = file.read(size)
+    order: Literal["little", "big"] = "little" if int.from_bytes(head[:4], "little") == size else "big"
+    if size == 348:
+        (offset,) = struct.unpack("<f" if order == "little" else ">f", head[108:112].ljust(4, b"\0"))
+    else:
+        offset = int.from_bytes(head[168:176], order, signed=True)
+    # From an offset before their beginning nibabel concludes that they go on to the end.
+    endless = paired or not size + 4 <= offset < MAX_EXTENSIONS
+    left = MAX_EXTENSIONS if endless else int(offset) - size - 4
+    present = file.read(4)[:1] not in (b"", b"\0")
+    while present and left >= 16:
+        said = file.read(8)
+        length = int.from_bytes(said[:4], order, signed=True)
+        if len(said) < 8 and endless:
+            break
+        if not 16 <= length <= left or len(file.read(length - 8)) < length - 8:
+            raise ReadError(f"{path} has a NIfTI extension of a length that cannot be; copy or export it again.")
+        left -= length
+    file.seek(0)
 
 
 def _file(path: Path, named: Path, open_files: ExitStack) -> IO[bytes]:

@@ -115,7 +115,10 @@ def _values(header: dict[str, Any], packed: bytes | None, sizes: tuple[int, ...]
     if lines or skip < -1 or (skip and encoding != "raw"):
         raise ReadError(f"{path} skips lines or bytes before its pixels in a way that is not read; save it again.")
     if encoding in ("text", "txt", "ascii"):
-        values = np.array(packed.split(), dtype)
+        try:
+            values = np.array(packed.split(), dtype)
+        except (ValueError, OverflowError):
+            raise ReadError(f"{path} holds words where its numbers should be; copy or export it again.") from None
         refuse_beyond_file(nbytes, path, values.nbytes)
         return values[: math.prod(sizes)].reshape(sizes, order="F")
     raw = packed[-nbytes:] if skip == -1 else _unpacked(packed[max(skip, 0) :], encoding, nbytes, path)

@@ -74,7 +74,7 @@ def refuse_array(level: Path, path: Path) -> None:
         raise ReadError(f"{path} is compressed by {strange[0]!r:.40}, which is not read; save it with zstd or blosc.")
     if len(chunk) != len(shape) or min((*shape, *chunk), default=0) < 1:
         raise ReadError(f"{path} has the shape {shape} in chunks of {chunk}; it is empty or damaged.")
-    itemsize = _itemsize(array)
+    itemsize = _itemsize(array, path)
     grid = math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
     refuse_beyond_memory(math.prod(shape) * itemsize, path)
     refuse_beyond_memory(math.prod(chunk) * itemsize, path)
@@ -111,11 +111,11 @@ def _codecs(array: dict[str, Any]) -> Iterator[str]:
         pending += [*inner.get("codecs", ()), *inner.get("index_codecs", ())]
 
 
-def _itemsize(array: dict[str, Any]) -> int:
+def _itemsize(array: dict[str, Any], path: Path) -> int:
     dtype = array.get("dtype", array.get("data_type"))
     digits = "".join(c for c in dtype if c.isdigit()) if isinstance(dtype, str) else ""
     if not isinstance(dtype, str) or (not digits and dtype != "bool") or len(digits) > 3:
-        raise ReadError("The OME-Zarr holds values of a type that is no number; save them as integers or float32.")
+        raise ReadError(f"{path} holds values of a type that is no number; save them as integers or float32.")
     if dtype == "bool":
         return 1
     # "<u2" counts bytes, "uint16" bits.

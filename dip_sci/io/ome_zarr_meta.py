@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dip_sci.errors import ReadError
 from dip_sci.io.axes import LENGTHS, TIMES, full_name
 from dip_sci.io.ome_zarr_guard import metadata
@@ -181,10 +183,16 @@ def _origin(image: Image, axes: str, spacing: Sequence[float]) -> list[float]:
 def _omero(image: Image, header: Any) -> dict[str, Any]:
     number, names = image.size_of("C"), image.source.channels
     kept = header.get("omero")
-    if isinstance(kept, dict) and channels_of({"omero": kept}, number) == names and names:
-        return kept
-    return {"channels": [_shown(n) for n in names]} if names and len(names) == number else {}
+    if isinstance(kept, dict) and names and channels_of({"omero": kept}, number) == names:
+        return kept | {"channels": [{**_shown(image, i), **c} for i, c in enumerate(kept["channels"])]}
+    shown = [{"label": n, **_shown(image, i)} for i, n in enumerate(names)] if len(names) == number else []
+    return {"channels": shown} if shown else {}
 
 
-def _shown(name: str) -> dict[str, Any]:
-    return {"label": name, "color": "FFFFFF"}
+def _shown(image: Image, channel: int) -> dict[str, Any]:
+    """Return how a channel is displayed where nothing is said: white, from its smallest value to its largest."""
+    place = image.axes.find("C")
+    values = image.array if place < 0 else image.array.take(channel, axis=place)
+    seen = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
+    return {"color": "FFFFFF", "window": {"min": low, "max": high, "start": low, "end": high}}

@@ -7,6 +7,7 @@ written here keeps its axes, spacing and units in its description.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import AXES, Image, Source
 from dip_sci.io import tiff_grid
 from dip_sci.io.axes import arranged, refuse_axes
-from dip_sci.io.files import refuse_beyond_file, refuse_beyond_memory
+from dip_sci.io.files import human, refuse_beyond_file, refuse_beyond_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,7 @@ UNUSABLE = {
 }
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 """How a file that was compressed in some way (tag 259) is compressed again; lossy ones become ``zlib``."""
+LARGE_TILE = 2**26
 IMAGEJ_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 IMAGEJ_KEPT = ("Info", "Labels", "Ranges", "LUTs", "ROI", "Overlays", "Properties", "min", "max")
 
@@ -119,6 +121,7 @@ def _first(
             f"{path} is a damaged or truncated TIFF file: not all of its pages can be found ({complaints[0]:.80}). Copy it again."
         )
     refuse_beyond_memory(series.nbytes, path)
+    _refuse_large_tiles(series, path)
     _refuse_missing(tif, series, path)
     photometric = tifffile.PHOTOMETRIC(series.keyframe.photometric)
     if photometric in UNUSABLE:
@@ -133,6 +136,16 @@ def _first(
     if tif.is_ome and "<BinaryOnly" in (tif.ome_metadata or ""):
         notes.append("The file is one part of a set that another file describes; this part alone was read.")
     return series, tuple(notes)
+
+
+def _refuse_large_tiles(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Refuse tiles far larger than the image: a decoder makes room for a whole tile."""
+    key = series.keyframe
+    claimed = math.prod(key.chunks) * (key.dtype.itemsize if key.dtype is not None else 1)
+    if claimed > max(4 * series.nbytes, LARGE_TILE):
+        raise ReadError(
+            f"{path} claims tiles of {human(claimed)}, larger than its image; it is damaged. Export it again."
+        )
 
 
 def _refuse_missing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import Image, Source
 from dip_sci.io.axes import renamed
-from dip_sci.io.files import refuse_beyond_memory
+from dip_sci.io.files import refuse_beyond_file, refuse_beyond_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+LIF = b"\x70\0\0\0"
 KEEPS: frozenset[str] = frozenset()
 
 
@@ -36,7 +37,11 @@ class _Found(NamedTuple):
 def read(path: Path, axes: str | None = None) -> Image:
     """Read the first image of an ND2, LIF or CZI file; see `dip_sci.io.read`."""
     with path.open("rb") as file:
-        head = file.read(10)
+        head = file.read(16)
+    if head[:4] == LIF:
+        # Its library reads as many letters as the file says it has.
+        refuse_beyond_file(2 * int.from_bytes(head[9:13], "little"), path, path.stat().st_size)
+        refuse_beyond_file(int.from_bytes(head[4:8], "little"), path, path.stat().st_size)
     title, module, extra, reader = (
         ("a Zeiss CZI image", "pylibCZIrw.czi", "czi", _czi)
         if head.startswith(b"ZISRAWFILE")
