@@ -435,6 +435,7 @@ def _facts(image: Image, recipe: Recipe) -> dict[str, Any]:
         "axes": image.axes,
         "shape": " x ".join(map(str, image.shape)),
         "type": str(image.dtype),
+        **({"channels": list(image.source.channels)} if image.source.channels else {}),
         "spacing": [
             f"{axis}: unknown" if step is None else f"{axis}: {step:.6g} {unit or '(unit unknown)'}"
             for axis, step, unit in zip(image.axes, image.spacing, image.units, strict=True)

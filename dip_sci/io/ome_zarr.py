@@ -55,7 +55,10 @@ def read(path: Path, axes: str | None = None) -> Image:
     empty = guard.missing(level)
     if empty > 0 and not _is_sharded(level):
         notes += (f"{empty} of the image's chunks are not there; their voxels were read as the fill value.",)
-    spacing = tuple(None if a == "C" else s for a, s in zip(letters, found.scale, strict=True))
+    # Every axis has a scale; 1 without a unit stands for "not known".
+    spacing = tuple(
+        None if a == "C" or (s == 1 and u is None) else s for a, s, u in zip(letters, found.scale, units, strict=True)
+    )
     grid = dict(zip(letters, zip(found.scale, found.translation, strict=True), strict=True))
     header = {
         **{name: ome[name] for name in ("omero",) if name in ome},
@@ -194,7 +197,13 @@ def _write_level(group: zarr.Group, name: str, array: NDArray[Any], axes: str) -
     most = [1 if a in "TC" else DEEP if a == "Z" else CHUNK for a in axes]
     chunks = tuple(min(n, m) for n, m in zip(array.shape, most, strict=True))
     level = group.create_array(
-        name, shape=array.shape, chunks=chunks, dtype=array.dtype, dimension_names=[a.lower() for a in axes]
+        name,
+        shape=array.shape,
+        chunks=chunks,
+        dtype=array.dtype,
+        dimension_names=[a.lower() for a in axes],
+        # Zarr leaves out chunks of zeros; then nobody can tell them from those lost in copying.
+        config={"write_empty_chunks": True},
     )
     for start in itertools.product(*(range(0, n, c) for n, c in zip(array.shape, chunks, strict=True))):
         block = tuple(slice(s, s + c) for s, c in zip(start, chunks, strict=True))

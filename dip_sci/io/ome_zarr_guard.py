@@ -78,7 +78,10 @@ def refuse_array(level: Path, path: Path) -> None:
     grid = math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
     refuse_beyond_memory(math.prod(shape) * itemsize, path)
     refuse_beyond_memory(math.prod(chunk) * itemsize, path)
-    files = [f for f in level.rglob("*") if f.is_file() and not f.name.startswith((".", "zarr.json"))]
+    inside = list(level.rglob("*"))
+    if any(f.is_symlink() for f in inside):
+        raise ReadError(f"{path} holds links to other places, which are not followed; copy it with its pixels.")
+    files = [f for f in inside if f.is_file() and not f.name.startswith((".", "zarr.json"))]
     _refuse_claims(path, grid, math.prod(shape) * itemsize, math.prod(chunk) * itemsize, files)
     for file in files:
         _refuse_bomb(file, math.prod(chunk) * itemsize, path)

@@ -174,6 +174,12 @@ def test_a_linked_level_is_not_followed(tmp_path, stored):
     (stored / "0").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ReadError, match="elsewhere"):
         read(stored)
+    (stored / "0").unlink()
+    (tmp_path / "elsewhere").rename(stored / "0")
+    (stored / "0" / "c").rename(tmp_path / "chunks")
+    (stored / "0" / "c").symlink_to(tmp_path / "chunks")
+    with pytest.raises(ReadError, match="not followed"):
+        read(stored)
 
 
 def test_a_codec_that_runs_code_is_refused(tmp_path):
