@@ -233,7 +233,8 @@ def completed(path: Path, name: str, source: Path | None) -> Path:
     >>> completed(Path("clean"), "nifti", Path("scan.nii")).name, completed(Path("a.png"), "nifti", None).name
     ('clean.nii', 'a.png')
     """
-    if path.suffix or not path.name:
+    # A folder of that name is more likely a mistake than a wish for a file beside it.
+    if path.suffix or not path.name or path.is_dir():
         return path
     own = full_suffix(source) if source is not None else ""
     form = _by_suffix(own)
