@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
@@ -18,8 +18,8 @@ from rich.console import Console
 
 from dip_sci import __version__, io
 from dip_sci.errors import DipSciError, ReadError, RecipeError, WriteError
-from dip_sci.io import bids
 from dip_sci.io.files import refuse_target
+from dip_sci.io.target import Target
 from dip_sci.recipe import Recipe, explain
 from dip_sci.region import on_grid
 
@@ -104,12 +104,13 @@ def denoise(
         None if mask is None else on_grid(image, io.read(mask), resample=resample_region, name=name)
         for mask, name in ((region, "region of interest"), (background, "background region"))
     )
-    target = _target(source, output, image)
+    target = Target.of(source, output, image)
     image = image.with_notes(*io.not_kept(target.file, image))
-    _refuse(target, _promised(image, chosen), overwrite=overwrite, inputs=[source, *_given_files(region, background)])
+    inputs = [p for p in (source, region, background) if p is not None]
+    target.refuse(_promised(image, chosen), __version__, overwrite=overwrite, inputs=inputs)
     result = _run(image, chosen, quiet=as_json, region=inside, background=noise_only)
     record = provenance.record(image, result.report, digest=provenance.digest(source))
-    _write(target, result.image, record, overwrite=overwrite)
+    target.write(result.image, record, overwrite=overwrite)
     if as_json:
         print(json.dumps(record, indent=1))  # noqa: T201
     else:
@@ -145,16 +146,15 @@ def convert(
     from dip_sci import provenance
 
     image = io.read(source, axes=axes)
-    file = io.completed(output, image)
-    target = _Target(file, _record_file(file))
-    image = image.with_notes(*io.not_kept(file, image))
-    _refuse(target, image, overwrite=overwrite, inputs=[source])
+    target = Target(io.completed(output, image))
+    image = image.with_notes(*io.not_kept(target.file, image))
+    target.refuse(image, __version__, overwrite=overwrite, inputs=[source])
     record = provenance.conversion(image, digest=provenance.digest(source))
-    _write(target, image, record, overwrite=overwrite)
+    target.write(image, record, overwrite=overwrite)
     if as_json:
         print(json.dumps(record, indent=1))  # noqa: T201
         return EXIT_OK
-    for line in (*image.source.notes, f"Wrote {file}."):
+    for line in (*image.source.notes, f"Wrote {target.file}."):
         screen.print(line, highlight=False, markup=False, soft_wrap=True)
     return EXIT_OK
 
@@ -312,47 +312,6 @@ def _recipe(file: Path | None, options: Recipe | None) -> Recipe:
 
 def _given(options: Recipe | None) -> dict[str, Any]:
     return {} if options is None else options.model_dump(exclude_unset=True)
-
-
-def _record_file(output: Path) -> Path:
-    return output.with_name(output.name[: len(output.name) - len(io.full_suffix(output))] + ".json")
-
-
-class _Target(NamedTuple):
-    """Where a result goes, and its record; the derivative dataset around them where there is one."""
-
-    file: Path
-    record: Path
-    source: Path | None = None
-    dataset: Path | None = None
-
-
-def _target(source: Path, output: Path, image: Image) -> _Target:
-    if output.suffix or bids.dataset_of(source) is None:
-        file = io.completed(output, image)
-        return _Target(file, _record_file(file))
-    suffix = io.full_suffix(io.completed(Path("x"), image))
-    file = bids.derivative(source, output, suffix)
-    return _Target(file, _record_file(file), source, output)
-
-
-def _refuse(target: _Target, image: Image, *, overwrite: bool, inputs: list[Path]) -> None:
-    """Refuse a target that cannot be written, before the work; a derivative dataset's folders are made here."""
-    if target.source is not None and target.dataset is not None:
-        bids.prepare(target.source, target.dataset, target.file, __version__)
-    io.check_target(target.file, image, overwrite=overwrite, inputs=inputs)
-    if target.record.exists() and (not overwrite or any(target.record.samefile(i) for i in inputs)):
-        raise WriteError(f"The record {target.record} exists already; give --overwrite to replace it.")
-
-
-def _write(target: _Target, image: Image, record: dict[str, Any], *, overwrite: bool) -> None:
-    io.write(target.file, image, overwrite=overwrite)
-    described = record if target.source is None else {**bids.sidecar(target.source), "DipSciRecord": record}
-    io.write_text(target.record, json.dumps(described, indent=1) + "\n")
-
-
-def _given_files(*paths: Path | None) -> list[Path]:
-    return [p for p in paths if p is not None]
 
 
 def _promised(image: Image, recipe: Recipe) -> Image:

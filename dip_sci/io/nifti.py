@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import gzip
 import logging
-import struct
 import warnings
 import zlib
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -24,7 +23,8 @@ from nibabel.wrapstruct import WrapStructError
 from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import Image, Source
 from dip_sci.io.axes import LENGTHS, TIMES, arranged, convert, renamed
-from dip_sci.io.files import DEFLATE_RATIO, refuse_beyond_file, refuse_beyond_memory
+from dip_sci.io.files import DEFLATE_RATIO
+from dip_sci.io.nifti_guard import refuse_extensions, refuse_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +43,6 @@ UNITS = {
 }
 CODES = {full: short for short, full in UNITS.items()}
 
-MAX_EXTENSIONS = 2**26
-"""Bytes of extensions; those of real files are a hundredth of it."""
-
 REST_CHUNKS = 64
 """Megabytes after the pixels that are read for gzip's check sum."""
 
@@ -55,7 +52,7 @@ def read(path: Path, axes: str | None = None) -> Image:
     with ExitStack() as open_files, _quiet():
         loaded, size = _open(path, open_files)
         header = loaded.header
-        _refuse_unfit(loaded, path, size)
+        refuse_unfit(loaded, path, size)
         array = _values(loaded, path).T
     spacing, units = _grid(header)
     affine, notes = _affine(loaded)
@@ -128,34 +125,11 @@ def _open(path: Path, open_files: ExitStack) -> tuple[Any, int]:
     size = body.stat().st_size
     with body.open("rb") as file:
         size = size * DEFLATE_RATIO if file.read(2) == b"\x1f\x8b" else size
-    _refuse_extensions(head_file, 540 if wide else 348, paired, path)
+    refuse_extensions(head_file, 540 if wide else 348, paired, path)
     try:
         return kind.from_file_map(files, mmap=False), size
     except (EOFError, WrapStructError, HeaderDataError) as error:
         raise ReadError(f"{path} has a damaged or truncated NIfTI header; copy or export it again.") from error
-
-
-def _refuse_extensions(file: IO[bytes], size: int, paired: bool, path: Path) -> None:
-    """Refuse extensions whose lengths are wrong: nibabel would ask for as many bytes as they say, or for all."""
-    head = file.read(size)
-    order: Literal["little", "big"] = "little" if int.from_bytes(head[:4], "little") == size else "big"
-    if size == 348:
-        (offset,) = struct.unpack("<f" if order == "little" else ">f", head[108:112].ljust(4, b"\0"))
-    else:
-        offset = int.from_bytes(head[168:176], order, signed=True)
-    # From an offset before their beginning nibabel concludes that they go on to the end.
-    endless = paired or not size + 4 <= offset < MAX_EXTENSIONS
-    left = MAX_EXTENSIONS if endless else int(offset) - size - 4
-    present = file.read(4)[:1] not in (b"", b"\0")
-    while present and left >= 16:
-        said = file.read(8)
-        length = int.from_bytes(said[:4], order, signed=True)
-        if len(said) < 8 and endless:
-            break
-        if not 16 <= length <= left or len(file.read(length - 8)) < length - 8:
-            raise ReadError(f"{path} has a NIfTI extension of a length that cannot be; copy or export it again.")
-        left -= length
-    file.seek(0)
 
 
 def _file(path: Path, named: Path, open_files: ExitStack) -> IO[bytes]:
@@ -165,27 +139,6 @@ def _file(path: Path, named: Path, open_files: ExitStack) -> IO[bytes]:
     zipped = raw.read(2) == b"\x1f\x8b"
     raw.seek(0)
     return cast("IO[bytes]", open_files.enter_context(gzip.GzipFile(fileobj=raw))) if zipped else raw
-
-
-def _refuse_unfit(loaded: Any, path: Path, size: int) -> None:
-    header = loaded.header
-    shape = header.get_data_shape()
-    if len(shape) < 2 or len(shape) > len(AXES) or min(shape, default=0) < 1:
-        raise ReadError(f"{path} has the shape {tuple(shape)}; images of 2 to 5 dimensions can be read.")
-    dtype = header.get_data_dtype()
-    if dtype.names:
-        raise ReadError(f"{path} holds RGB colours, not a measured quantity; export it as PNG or TIFF instead.")
-    if dtype.kind == "c":
-        raise ReadError(f"{path} holds complex numbers; save their magnitude (or real part) as float32 and read that.")
-    # Python's integers: numpy's would overflow on the very headers that this is about.
-    count = 1
-    for n in shape:
-        count *= int(n)
-    nbytes = count * dtype.itemsize
-    refuse_beyond_file(nbytes + int(header.get_data_offset()), path, size)
-    # Not by the header's own fields: nibabel moves them to the array when it loads.
-    scaled = (loaded.dataobj.slope, loaded.dataobj.inter) != (1, 0)
-    refuse_beyond_memory(nbytes * 3 if scaled else nbytes, path)
 
 
 def _values(loaded: Any, path: Path) -> NDArray[Any]:
