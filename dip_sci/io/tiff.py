@@ -156,13 +156,15 @@ def _refuse_missing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pat
         return
     key = series.keyframe
     expected = key.size * key.bitspersample // 8 if key.compression == 1 else 1
+    # Packed parts have no length to compare with the image; there must be as many as it is cut into.
+    needed = 1 if key.compression == 1 else math.prod(key.chunked)
     for page in series.pages:
         if page is None:
             raise ReadError(f"{path} is one of several files of an image, and some of the others are missing.")
         limit = page.parent.filehandle.size
         segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
         inside = all(offset > 0 and count > 0 and offset + count <= limit for offset, count in segments)
-        if not (segments and inside and sum(page.databytecounts) >= expected):
+        if not (len(segments) >= needed and inside and sum(page.databytecounts) >= expected):
             raise ReadError(f"{path} is truncated: parts of its pixels are missing. Copy or export it again.")
 
 
