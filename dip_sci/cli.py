@@ -19,7 +19,9 @@ from rich.console import Console
 from dip_sci import __version__, io
 from dip_sci.errors import DipSciError, ReadError, RecipeError, WriteError
 from dip_sci.io.files import refuse_target
+from dip_sci.io.target import Target
 from dip_sci.recipe import Recipe, explain
+from dip_sci.region import on_grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +65,7 @@ def denoise(
     output: Output,
     recipe: RecipeFile = None,
     region: Path | None = None,
+    resample_region: Annotated[bool, Parameter(negative=())] = False,
     background: Path | None = None,
     axes: str | None = None,
     series: str | None = None,
@@ -77,12 +80,15 @@ def denoise(
     source
         Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
     output
-        Result; its suffix names the format, a name without suffix is a folder for a derived DICOM series.
-        A record of the run is written beside it, as .json.
+        Result; its suffix names the format, without one the scan's own is taken (DICOM: a folder for a derived
+        series). A record of the run is written beside it, as .json. For a scan in a BIDS dataset, a name without
+        suffix is the folder of the derivatives.
     recipe
         YAML or JSON file with options; those given here win.
     region
-        Mask on the scan's grid: only where it is not zero is restored, the rest stays bit-identical.
+        Mask on the scan's grid, in any format: only where it is not zero is restored, the rest stays bit-identical.
+    resample_region
+        Bring masks that lie on another grid onto the scan's, by their nearest voxels.
     background
         Mask on the scan's grid: the noise is measured where it is not zero, where nothing else varies.
     axes
@@ -98,20 +104,63 @@ def denoise(
 
     chosen = _recipe(recipe, options)
     image = io.read(source, axes=axes, series=series)
-    inside, noise_only = (None if mask is None else io.read(mask) for mask in (region, background))
-    record_file = _record_file(output)
-    io.check_target(output, _promised(image, chosen), overwrite=overwrite, inputs=[source])
-    if record_file.exists() and not overwrite:
-        raise WriteError(f"The record {record_file} exists already; give --overwrite to replace it.")
+    inside, noise_only = (
+        None if mask is None else on_grid(image, io.read(mask), resample=resample_region, name=name)
+        for mask, name in ((region, "region of interest"), (background, "background region"))
+    )
+    target = Target.of(source, output, image)
+    image = image.with_notes(*io.not_kept(target.file, image))
+    inputs = [p for p in (source, region, background) if p is not None]
+    target.refuse(_promised(image, chosen), __version__, overwrite=overwrite, inputs=inputs)
     result = _run(image, chosen, quiet=as_json, region=inside, background=noise_only)
     record = provenance.record(image, result.report, digest=provenance.digest(source))
-    io.write(output, result.image, overwrite=overwrite, description=provenance.summary(result.report))
-    io.write_text(record_file, json.dumps(record, indent=1) + "\n")
+    target.write(result.image, record, overwrite=overwrite, description=provenance.summary(result.report))
     if as_json:
         print(json.dumps(record, indent=1))  # noqa: T201
     else:
-        _tell(result, output)
+        _tell(result, target.file)
     return EXIT_OK if result.report.complete or result.report.reason.name == "TIME" else EXIT_STOPPED
+
+
+@app.command
+def convert(
+    source: Path,
+    output: Path,
+    /,
+    *,
+    axes: str | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Write a scan in another format, values and geometry unchanged, and say what the format does not hold.
+
+    Parameters
+    ----------
+    source
+        A file, or a folder with one DICOM series.
+    output
+        Result; its suffix names the format. A record is written beside it, as .json.
+    axes
+        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    overwrite
+        Replace an existing result.
+    as_json
+        Print the record, and nothing else.
+    """
+    from dip_sci import provenance
+
+    image = io.read(source, axes=axes)
+    target = Target(io.completed(output, image))
+    image = image.with_notes(*io.not_kept(target.file, image))
+    target.refuse(image, __version__, overwrite=overwrite, inputs=[source])
+    record = provenance.conversion(image, digest=provenance.digest(source))
+    target.write(image, record, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(record, indent=1))  # noqa: T201
+        return EXIT_OK
+    for line in (*image.source.notes, f"Wrote {target.file}."):
+        screen.print(line, highlight=False, markup=False, soft_wrap=True)
+    return EXIT_OK
 
 
 @app.command
@@ -272,10 +321,6 @@ def _given(options: Recipe | None) -> dict[str, Any]:
     return {} if options is None else options.model_dump(exclude_unset=True)
 
 
-def _record_file(output: Path) -> Path:
-    return output.with_name(output.name[: len(output.name) - len(io.full_suffix(output))] + ".json")
-
-
 def _promised(image: Image, recipe: Recipe) -> Image:
     """Return an image of the kind that will be written, to check the target before the fit."""
     return image.with_array(image.array.astype("float32")) if recipe.output.dtype == "float32" else image
@@ -356,6 +401,7 @@ def _facts(image: Image, recipe: Recipe) -> dict[str, Any]:
         "axes": image.axes,
         "shape": " x ".join(map(str, image.shape)),
         "type": str(image.dtype),
+        **({"channels": list(image.source.channels)} if image.source.channels else {}),
         "spacing": [
             f"{axis}: unknown" if step is None else f"{axis}: {step:.6g} {unit or '(unit unknown)'}"
             for axis, step, unit in zip(image.axes, image.spacing, image.units, strict=True)

@@ -30,21 +30,25 @@ class Source:
     Attributes
     ----------
     format
-        Name of the format that read it (``"nifti"``, ``"tiff"``, ``"dicom"``, ``"raster"``), or
-        ``"array"`` for an image made in memory.
+        Name of the format that read it (``"nifti"``, ``"tiff"``, ``"ome_zarr"``, ``"nrrd"``, ``"dicom"``,
+        ``"raster"``, ``"vendor"``), or ``"array"`` for an image made in memory.
     path
         The file or folder; ``None`` for an image made in memory.
     header
         What the format's own writer needs to give the metadata back. Only the format that made
-        it reads it.
+        it reads it, but for ``"own"`` (names of what that writer alone gives back) and ``"lost"`` (names
+        of what no writer does).
     notes
         Sentences a user should see: what was assumed, what could not be kept. No patient data.
+    channels
+        Names of the channels along ``C``, empty where unknown.
     """
 
     format: str = "array"
     path: str | None = None
     header: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,17 +9,18 @@ import torch
 
 from dip_sci import noise_estimate
 from dip_sci.errors import ImageError
+from dip_sci.image import Image
 from dip_sci.layout import Layout, spacings
 from dip_sci.noise import Gaussian, PoissonGaussian
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
+from dip_sci.region import on_grid
 from dip_sci.scaling import Scaling, cast
 from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dip_sci.image import Image
     from dip_sci.noise_structure import Structure
     from dip_sci.recipe import Recipe
 
@@ -279,7 +280,8 @@ def region_array(
     image
         What will be restored.
     region
-        Non-zero inside; of the image's shape, or of that of its spatial axes.
+        Non-zero inside; of the image's shape, or of that of its spatial axes. An `Image` must lie on the image's
+        grid, too.
     name
         What to call it in an error.
 
@@ -290,7 +292,7 @@ def region_array(
     """
     if region is None:
         return None
-    given = np.asarray(getattr(region, "array", region))
+    given = on_grid(image, region, name=name).array if isinstance(region, Image) else np.asarray(region)
     array: NDArray[np.bool_] = np.isfinite(given) & (given != 0)
     spatial = tuple(image.size_of(a) for a in image.spatial_axes)
     if array.shape == image.shape:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
     from dip_sci.restoration import Report
 
-LIBRARIES = ("dip-sci", "torch", "numpy", "scipy", "nibabel", "pydicom", "tifffile")
+LIBRARIES = ("dip-sci", "torch", "numpy", "scipy", "nibabel", "pydicom", "tifffile", "zarr")
 CURVE = 500
 
 
@@ -35,17 +35,7 @@ def record(image: Image, report: Report, *, digest: str | None = None) -> dict[s
         Recipe, reasons, seed, versions, input, stop reason, times. Curves are thinned to 500 points.
     """
     return {
-        "made_by": "dip-sci",
-        "versions": {name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        "input": {
-            "sha256": digest,
-            "format": image.source.format,
-            "axes": image.axes,
-            "shape": list(image.shape),
-            "dtype": str(image.dtype),
-            "spacing": list(image.spacing),
-            "units": list(image.units),
-        },
+        **conversion(image, digest=digest),
         "recipe": report.recipe.model_dump(mode="json"),
         "seed": report.recipe.seed,
         "decided": report.reasons,
@@ -96,6 +86,24 @@ def summary(report: Report) -> str:
         *report.noise,
     ]
     return "; ".join(part.rstrip(".") for part in parts if part)
+
+
+def conversion(image: Image, *, digest: str | None = None) -> dict[str, Any]:
+    """Describe an image that was read, and what made the record; the image's notes say what was not kept."""
+    return {
+        "made_by": "dip-sci",
+        "versions": {name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "input": {
+            "sha256": digest,
+            "format": image.source.format,
+            "axes": image.axes,
+            "shape": list(image.shape),
+            "dtype": str(image.dtype),
+            "spacing": list(image.spacing),
+            "units": list(image.units),
+        },
+        "notes": list(image.source.notes),
+    }
 
 
 def digest(path: Path) -> str:

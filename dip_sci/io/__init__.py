@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dip_sci.errors import DipSciError, ImageError, ReadError, WriteError
-from dip_sci.io import registry
-from dip_sci.io.files import refuse_target, replacing, replacing_folder
+from dip_sci.io import losses, registry
+from dip_sci.io.files import refuse_target, replacing
 from dip_sci.io.registry import full_suffix
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dip_sci.image import Image
 
-__all__ = ["check_target", "full_suffix", "read", "write", "write_text"]
+__all__ = ["check_target", "completed", "full_suffix", "not_kept", "read", "write", "write_text"]
 
 
 def read(path: str | os.PathLike[str], *, axes: str | None = None, series: str | int | None = None) -> Image:
@@ -29,8 +29,9 @@ def read(path: str | os.PathLike[str], *, axes: str | None = None, series: str |
     Parameters
     ----------
     path
-        NIfTI, TIFF (OME, ImageJ, plain), PNG, JPEG, BMP or DICOM file, or a folder that holds a DICOM
-        series, or a DICOMDIR. The content decides which, not the suffix.
+        NIfTI, NRRD, TIFF (OME, ImageJ, plain), PNG, JPEG, BMP, DICOM, ND2, LIF or CZI file, an OME-Zarr image
+        (its first level; ``image.ome.zarr/2`` names another one), a folder that holds a DICOM series, or a
+        DICOMDIR. The content decides which, not the suffix.
     axes
         Names of the dimensions, out of ``TCZYXS`` (``"TYX"``), where the file does not name them or names
         them wrongly. For a DICOM series or multi-frame file, axes that do not begin with ``Z`` stack the
@@ -83,8 +84,9 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     Parameters
     ----------
     path
-        Target; the suffix chooses the format: ``.nii``, ``.nii.gz``, ``.ome.tif``, ``.tif``, ``.png``,
-        ``.dcm``. A name without suffix is a folder for a DICOM series.
+        Target; the suffix chooses the format: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.ome.tif``, ``.tif``,
+        ``.ome.zarr``, ``.png``, ``.dcm``. Without one, that of the format that the image came from is added; for
+        an image from a DICOM series the name is that of a folder.
     image
         What to write; the type of its array is the type in the file. DICOM is written for images that were
         read from DICOM, whose files must still be there: a derived series with their stored type.
@@ -104,11 +106,12 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     WriteError
         If the target cannot be written or its format cannot hold the image. Nothing is left behind then.
     """
-    path = Path(path)
+    path = completed(path, image)
     form = check_target(path, image, overwrite=overwrite)
     try:
-        as_folder = _as_folder(path, form)
-        with replacing_folder(path) if as_folder else replacing(path, registry.full_suffix(path)) as temporary:
+        with replacing(path, registry.full_suffix(path)) as temporary:
+            if _as_folder(path, form):
+                temporary.mkdir()
             form.write(temporary, image, description)
     except DipSciError:
         raise
@@ -157,7 +160,7 @@ def check_target(
     kept = [Path(p) for p in inputs]
     if image is not None and image.source.path is not None:
         kept.append(Path(image.source.path))
-    refuse_target(path, kept, overwrite=overwrite, as_folder=_as_folder(path, form))
+    refuse_target(path, kept, overwrite=overwrite, is_own=_is_own(path, form))
     if image is not None:
         form.check(path, image)
     return form
@@ -165,6 +168,38 @@ def check_target(
 
 def _as_folder(path: Path, form: registry.Format) -> bool:
     return form.serial and registry.full_suffix(path).lower() not in form.suffixes
+
+
+def _is_own(path: Path, form: registry.Format) -> Callable[[Path], bool] | None:
+    if _as_folder(path, form):
+        # Its `check` looks at each file.
+        return lambda _: True
+    return (lambda place: form.sniff(place, b"")) if form.folder else None
+
+
+def completed(path: str | os.PathLike[str], image: Image) -> Path:
+    """Return the name under which `write` writes: without a suffix, that of the image's own format is added."""
+    own = image.source.path
+    return registry.completed(Path(path), image.source.format, None if own is None else Path(own))
+
+
+def not_kept(path: str | os.PathLike[str], image: Image) -> tuple[str, ...]:
+    """Say what of an image's metadata the format of `path` will not hold.
+
+    Parameters
+    ----------
+    path
+        A target as for `write`.
+    image
+        What would be written.
+
+    Returns
+    -------
+    tuple of str
+        At most one sentence for the user, empty where everything is kept. It names no content.
+    """
+    path = completed(path, image)
+    return losses.sentences(path, image, registry.for_writing(path, image.source.format))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

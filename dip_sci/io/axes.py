@@ -39,6 +39,49 @@ TIMES = {
 """Units of time by their full name, in seconds."""
 
 
+UNITS = {
+    "µm": "micrometer",
+    "μm": "micrometer",
+    "um": "micrometer",
+    "micron": "micrometer",
+    "microns": "micrometer",
+    "\\u00b5m": "micrometer",
+    "nm": "nanometer",
+    "pm": "picometer",
+    "å": "angstrom",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "in": "inch",
+    "inch": "inch",
+    "s": "second",
+    "sec": "second",
+    "ms": "millisecond",
+    "msec": "millisecond",
+    "µs": "microsecond",
+    "us": "microsecond",
+    "ns": "nanosecond",
+    "min": "minute",
+    "h": "hour",
+    "d": "day",
+}
+"""How files abbreviate units, in lower case, and their full names."""
+
+
+def full_name(unit: Any) -> str | None:
+    """Return a unit's full name; `None` for one that is not known, such as ``pixel``.
+
+    Examples
+    --------
+    >>> full_name("um"), full_name("Millimeter"), full_name("pixel")
+    ('micrometer', 'millimeter', None)
+    """
+    if not isinstance(unit, str):
+        return None
+    name = unit.strip().lower()
+    return name if name in LENGTHS or name in TIMES else UNITS.get(name)
+
+
 def convert(value: float, unit: str, to: str) -> float:
     """Return `value` in another unit of length or time; exact where the unit stays the same."""
     if unit == to:

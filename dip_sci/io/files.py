@@ -14,7 +14,7 @@ import psutil
 from dip_sci.errors import ReadError, WriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 MAX_BYTES = 256 * 2**30
 """No single image may claim more than this, whatever the memory."""
@@ -58,9 +58,22 @@ def human(nbytes: int) -> str:
     return f"{size:,.1f} TB"
 
 
-def refuse_target(path: Path, inputs: Iterable[Path], *, overwrite: bool, as_folder: bool = False) -> None:
-    """Raise a `WriteError` where nothing can or may be written to `path`."""
-    inputs = list(inputs)
+def refuse_target(
+    path: Path, inputs: Iterable[Path], *, overwrite: bool, is_own: Callable[[Path], bool] | None = None
+) -> None:
+    """Raise a `WriteError` where nothing can or may be written to `path`.
+
+    Parameters
+    ----------
+    path
+        The target.
+    inputs
+        Files and folders that are never replaced.
+    overwrite
+        Whether what is there may be replaced.
+    is_own
+        Whether a folder is of the format that would replace it; `None` for a format of single files.
+    """
     folder = path.parent
     if not folder.exists():
         raise WriteError(f"The folder {folder} does not exist; create it, or choose another one.")
@@ -68,16 +81,19 @@ def refuse_target(path: Path, inputs: Iterable[Path], *, overwrite: bool, as_fol
         raise WriteError(f"{folder} is a file, not a folder; choose another place for {path.name}.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WriteError(f"The folder {folder} is read-only; choose another one.")
-    if path.is_dir() and not as_folder:
+    if path.is_dir() and is_own is None:
         raise WriteError(f"{path} is a folder; give the name of a file.")
-    if not os.path.lexists(path) or (as_folder and path.is_dir() and not any(path.iterdir())):
+    if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return
+    inputs = list(inputs)
     if any(_same(path, kept) for kept in inputs):
         raise WriteError(f"{path} is the input itself, which is never overwritten; choose another name.")
-    if as_folder and any(path.resolve() in kept.resolve().parents for kept in inputs):
-        raise WriteError(f"{path} holds the input, which is never overwritten; choose another folder.")
-    if as_folder and not path.is_dir():
+    if any(_same(path, parent) for kept in inputs for parent in kept.absolute().parents):
+        raise WriteError(f"{path} holds the input, which is never overwritten; choose another name.")
+    if is_own is not None and not path.is_dir():
         raise WriteError(f"{path} is a file, and a folder is to be written; choose another name.")
+    if is_own is not None and not is_own(path):
+        raise WriteError(f"{path} is a folder with something else in it; choose another name.")
     if not overwrite:
         raise WriteError(f"{path} exists already; choose another name, or allow overwriting (--overwrite).")
 
@@ -96,7 +112,7 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
     Parameters
     ----------
     target
-        The file to make or replace.
+        The file or folder to make or replace.
     suffix
         Its full suffix, kept by the temporary name: writers look at it.
 
@@ -111,50 +127,39 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
     )
     try:
         yield temporary
-        _to_disk(temporary)
-        temporary.replace(target)
+        for written in (*temporary.rglob("*"), temporary):
+            _to_disk(written)
+        _replace(temporary, target)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
         raise
-    _remember(target)
-
-
-@contextmanager
-def replacing_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target` that becomes `target` when the block ends well.
-
-    Yields
-    ------
-    Path
-        An empty folder. Whatever ends the block early, an interrupt too, removes it; a folder that was
-        there before stays until the new one can take its place.
-    """
-    temporary, before = (
-        target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.{what}") for what in ("new", "old")
-    )
-    try:
-        temporary.mkdir()
-        yield temporary
-        for file in temporary.iterdir():
-            _to_disk(file)
-        if target.exists():
-            target.rename(before)
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if before.exists() and not target.exists():
-            before.rename(target)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
-    _remember(target)
-
-
-def _remember(target: Path) -> None:
     if os.name == "posix":
         # A few network file systems refuse to sync a folder; the file itself is safe by then.
         with suppress(OSError):
             _to_disk(target.parent)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    if not target.is_dir() or target.is_symlink():
+        temporary.replace(target)
+        return
+    # No system replaces a folder that holds something: the old one steps aside, and back if need be.
+    old = temporary.with_name(f"{temporary.name}.old")
+    target.replace(old)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        old.replace(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:

@@ -23,7 +23,8 @@ from nibabel.wrapstruct import WrapStructError
 from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import Image, Source
 from dip_sci.io.axes import LENGTHS, TIMES, arranged, convert, renamed
-from dip_sci.io.files import DEFLATE_RATIO, refuse_beyond_file, refuse_beyond_memory
+from dip_sci.io.files import DEFLATE_RATIO
+from dip_sci.io.nifti_guard import refuse_extensions, refuse_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ def read(path: Path, axes: str | None = None) -> Image:
     with ExitStack() as open_files, _quiet():
         loaded, size = _open(path, open_files)
         header = loaded.header
-        _refuse_unfit(loaded, path, size)
+        refuse_unfit(loaded, path, size)
         array = _values(loaded, path).T
     spacing, units = _grid(header)
     affine, notes = _affine(loaded)
@@ -65,12 +66,28 @@ def read(path: Path, axes: str | None = None) -> Image:
             "nifti",
             str(path),
             MappingProxyType(
-                {"header": header.copy(), "slope": float(loaded.dataobj.slope), "inter": float(loaded.dataobj.inter)}
+                {
+                    "header": header.copy(),
+                    "slope": float(loaded.dataobj.slope),
+                    "inter": float(loaded.dataobj.inter),
+                    "own": _own(header),
+                }
             ),
             notes,
         ),
     )
     return renamed(image, axes, path)
+
+
+def _own(header: Any) -> tuple[str, ...]:
+    """Return the names of what only a NIfTI header holds."""
+    texts = [
+        f"the NIfTI header's {k}" for k in ("descrip", "aux_file", "intent_name") if bytes(header[k]).strip(b"\0 ")
+    ]
+    numbers = ("intent_code", "cal_min", "cal_max", "toffset", "slice_code", "slice_duration")
+    texts += [f"the NIfTI header's {k}" for k in numbers if np.isfinite(header[k]) and header[k] != 0]
+    count = len(header.extensions)
+    return (*texts, *((f"{count} NIfTI extensions",) if count else ()))
 
 
 @contextmanager
@@ -108,6 +125,7 @@ def _open(path: Path, open_files: ExitStack) -> tuple[Any, int]:
     size = body.stat().st_size
     with body.open("rb") as file:
         size = size * DEFLATE_RATIO if file.read(2) == b"\x1f\x8b" else size
+    refuse_extensions(head_file, 540 if wide else 348, paired, path)
     try:
         return kind.from_file_map(files, mmap=False), size
     except (EOFError, WrapStructError, HeaderDataError) as error:
@@ -121,27 +139,6 @@ def _file(path: Path, named: Path, open_files: ExitStack) -> IO[bytes]:
     zipped = raw.read(2) == b"\x1f\x8b"
     raw.seek(0)
     return cast("IO[bytes]", open_files.enter_context(gzip.GzipFile(fileobj=raw))) if zipped else raw
-
-
-def _refuse_unfit(loaded: Any, path: Path, size: int) -> None:
-    header = loaded.header
-    shape = header.get_data_shape()
-    if len(shape) < 2 or len(shape) > len(AXES) or min(shape, default=0) < 1:
-        raise ReadError(f"{path} has the shape {tuple(shape)}; images of 2 to 5 dimensions can be read.")
-    dtype = header.get_data_dtype()
-    if dtype.names:
-        raise ReadError(f"{path} holds RGB colours, not a measured quantity; export it as PNG or TIFF instead.")
-    if dtype.kind == "c":
-        raise ReadError(f"{path} holds complex numbers; save their magnitude (or real part) as float32 and read that.")
-    # Python's integers: numpy's would overflow on the very headers that this is about.
-    count = 1
-    for n in shape:
-        count *= int(n)
-    nbytes = count * dtype.itemsize
-    refuse_beyond_file(nbytes + int(header.get_data_offset()), path, size)
-    # Not by the header's own fields: nibabel moves them to the array when it loads.
-    scaled = (loaded.dataobj.slope, loaded.dataobj.inter) != (1, 0)
-    refuse_beyond_memory(nbytes * 3 if scaled else nbytes, path)
 
 
 def _values(loaded: Any, path: Path) -> NDArray[Any]:
@@ -204,6 +201,12 @@ def _affine(loaded: Any) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
 def _millimetres(header: Any) -> float:
     """Millimetres per unit of a header's affine; a header without unit is in millimetres by custom."""
     return {1: 1e3, 3: 1e-3}.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def keeps(path: Path, image: Image) -> frozenset[str]:
+    """Return the parts of an image that NIfTI holds."""
+    own = {"own"} if image.source.format == "nifti" else set()
+    return frozenset({"affine", "spacing", "unitless", "time"} | own)
 
 
 def check(path: Path, image: Image) -> None:

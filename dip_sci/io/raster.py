@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PNG = b"\x89PNG\r\n\x1a\n"
 PALETTE = 3
 GREY_ALPHA = 2
+KEEPS: frozenset[str] = frozenset()
+"""PNG is written with values alone."""
 
 
 def read(path: Path, axes: str | None = None) -> Image:

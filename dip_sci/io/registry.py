@@ -39,12 +39,15 @@ class Format:
         Whether a file is of this format, by its path and its first bytes (decompressed where gzipped).
     module
         Holds ``read(path, axes)`` and, where it can be written, ``write(path, image)`` and
-        ``check(path, image)``, which raises a `WriteError` where the format cannot hold the image.
+        ``check(path, image)``, which raises a `WriteError` where the format cannot hold the image, and
+        ``KEEPS`` or ``keeps(path, image)``: what of an image its files hold beside the values (`losses`).
     unwritable
         Why it cannot be written, and what to do instead; empty where it can.
     serial
         Whether it is made of series of files: its ``read`` takes a ``series`` as well, its ``write`` a
         ``description`` of what was done, and a folder can be written.
+    folder
+        Whether an image of it is a folder.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Format:
     module: str
     unwritable: str = ""
     serial: bool = False
+    folder: bool = False
 
     def _call(self, function: str, *arguments: Any) -> Any:
         return getattr(import_module(self.module), function)(*arguments)
@@ -71,6 +75,20 @@ class Format:
     def write(self, path: Path, image: Image, description: str) -> None:
         """Write the image to a new file, or into a new folder."""
         self._call("write", path, image, *((description,) if self.serial else ()))
+
+
+def _is_zarr(path: Path, _head: bytes) -> bool:
+    return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray"))
+
+
+def _is_nrrd(_path: Path, head: bytes) -> bool:
+    return head[:7] == b"NRRD000" and head[7:8] in b"12345"
+
+
+def _is_vendor(_path: Path, head: bytes) -> bool:
+    # A LIF's first block is XML in UTF-16 behind two lengths and two marks.
+    lif = head[:4] == b"\x70\0\0\0" and head[8:9] == b"\x2a" and head[13:15] == b"<\0"
+    return lif or head.startswith((b"\xda\xce\xbe\x0a", b"ZISRAWFILE"))
 
 
 def _is_nifti(path: Path, head: bytes) -> bool:
@@ -107,7 +125,9 @@ def _is_bare_dicom(head: bytes) -> bool:
 
 
 FORMATS: tuple[Format, ...] = (
-    # First: a DICOM file may carry a TIFF header in its preamble.
+    # Before DICOM, which would look into every file of a folder.
+    Format("ome_zarr", "an OME-Zarr image", (".ome.zarr", ".zarr"), _is_zarr, "dip_sci.io.ome_zarr", folder=True),
+    # Before TIFF: a DICOM file may carry a TIFF header in its preamble.
     Format(
         "dicom",
         "DICOM",
@@ -118,6 +138,15 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti"),
     Format("tiff", "a TIFF file", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), _is_tiff, "dip_sci.io.tiff"),
+    Format("nrrd", "an NRRD file", (".nrrd",), _is_nrrd, "dip_sci.io.nrrd"),
+    Format(
+        "vendor",
+        "a microscope's own file",
+        (".nd2", ".lif", ".czi"),
+        _is_vendor,
+        "dip_sci.io.vendor",
+        "microscopes' own formats are only read; write .ome.tif or .ome.zarr",
+    ),
     Format("raster", "a PNG, JPEG or BMP file", (".png",), _is_raster, "dip_sci.io.raster"),
     Format(
         "raster",
@@ -156,7 +185,8 @@ def recognise(path: Path) -> Format:
             return form
     raise ReadError(
         f"{path} is not an image that can be read: it holds {_describe(head)}. "
-        "Readable are NIfTI, TIFF, PNG, JPEG, BMP and DICOM files, and folders with one DICOM series."
+        "Readable are NIfTI, NRRD, TIFF, PNG, JPEG, BMP and DICOM files, ND2, LIF and CZI files, OME-Zarr, "
+        "and folders with one DICOM series."
     )
 
 
@@ -165,7 +195,8 @@ def _recognise_folder(path: Path) -> Format:
         if form.sniff(path, b""):
             return form
     raise ReadError(
-        f"The folder {path} holds no DICOM images; give a folder with one DICOM series, or name a single image file."
+        f"The folder {path} holds no DICOM images and is no OME-Zarr; give a folder with one DICOM series, "
+        "or name a single image file."
     )
 
 
@@ -186,7 +217,7 @@ def for_writing(path: Path, source: str | None = None) -> Format:
         If no format writes that suffix; the message names those that can be written.
     """
     suffix = full_suffix(path)
-    form = next((f for f in FORMATS if suffix.lower() in f.suffixes), None)
+    form = _by_suffix(suffix)
     if form is None and (path.is_dir() or not path.suffix):
         form = next((f for f in FORMATS if f.serial and f.name == source), None)
     if form is None:
@@ -196,6 +227,38 @@ def for_writing(path: Path, source: str | None = None) -> Format:
     if form.unwritable:
         raise WriteError(f"{path} cannot be written: {form.unwritable}.")
     return form
+
+
+def _by_suffix(suffix: str) -> Format | None:
+    return next((f for f in FORMATS if suffix.lower() in f.suffixes), None)
+
+
+OWN_SUFFIX = {
+    "nifti": ".nii.gz",
+    "tiff": ".tif",
+    "ome_zarr": ".ome.zarr",
+    "nrrd": ".nrrd",
+    "vendor": ".ome.tif",
+    "raster": ".png",
+}
+
+
+def completed(path: Path, name: str, source: Path | None) -> Path:
+    """Return `path`; where it has no suffix, with that of the format `name`, as `source` has it if it can be written.
+
+    Examples
+    --------
+    >>> completed(Path("clean"), "nifti", Path("scan.nii")).name, completed(Path("a.png"), "nifti", None).name
+    ('clean.nii', 'a.png')
+    """
+    # A folder of that name is more likely a mistake than a wish for a file beside it.
+    if path.suffix or not path.name or path.is_dir():
+        return path
+    own = full_suffix(source) if source is not None else ""
+    form = _by_suffix(own)
+    if form is None or form.name != name or form.unwritable:
+        own = OWN_SUFFIX.get(name, "")
+    return path.with_name(path.name + own)
 
 
 def full_suffix(path: Path) -> str:
@@ -245,9 +308,8 @@ def _describe(head: bytes) -> str:
         b"\x89HDF": "HDF5 data",
         b"%PDF": "a PDF document",
         b"GIF8": "a GIF picture; save it as .png",
-        b"ZISRAWFILE": "a Zeiss CZI image; export it as OME-TIFF",
-        b"\xda\xce\xbe\x0a": "a Nikon ND2 image; export it as OME-TIFF",
-        b"\x70\0\0\0": "perhaps a Leica LIF image; export it as OME-TIFF",
+        b"NDims =": "a MetaImage; convert it to .nrrd or .nii",
+        b"ObjectType": "a MetaImage; convert it to .nrrd or .nii",
         b"\x5c\x01\0\0": "an Analyze 7.5 header, which knows no orientation; convert it to NIfTI",
     }
     for magic, what in signatures.items():

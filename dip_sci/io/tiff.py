@@ -7,6 +7,7 @@ written here keeps its axes, spacing and units in its description.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import AXES, Image, Source
 from dip_sci.io import tiff_grid
 from dip_sci.io.axes import arranged, refuse_axes
-from dip_sci.io.files import refuse_beyond_file, refuse_beyond_memory
+from dip_sci.io.files import human, refuse_beyond_file, refuse_beyond_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,7 @@ UNUSABLE = {
 }
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 """How a file that was compressed in some way (tag 259) is compressed again; lossy ones become ``zlib``."""
+LARGE_TILE = 2**26
 IMAGEJ_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 IMAGEJ_KEPT = ("Info", "Labels", "Ranges", "LUTs", "ROI", "Overlays", "Properties", "min", "max")
 
@@ -59,12 +61,13 @@ def read(path: Path, axes: str | None = None) -> Image:
         array = array.astype(np.uint8)
         notes += ("The file's values are 0 or 1 in one bit; they were read as 8-bit numbers.",)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    channels = header.pop("channels", ())
     return Image(
         array,
         found,
         grid.spacing,
         grid.units,
-        source=Source("tiff", str(path), MappingProxyType(header), notes + renaming),
+        source=Source("tiff", str(path), MappingProxyType(header), notes + renaming, channels),
     )
 
 
@@ -92,10 +95,15 @@ def _refuse_outside(tif: tifffile.TiffFile, path: Path) -> None:
     """Refuse OME-XML that names files elsewhere: tifffile would open whatever a stranger wrote there."""
     if not tif.is_ome or not tif.ome_metadata:
         return
-    for name in re.findall(r"""FileName\s*=\s*["']([^"']*)["']""", tif.ome_metadata):
-        if re.search(r"[/\\:]|^\.\.$", name):
+    # A parser, and not a search for text: "..&#47;" is a way out, too.
+    for name in tiff_grid.ome_files(tif.ome_metadata, path):
+        place = path.parent / name
+        if re.search(r"[/\\:]|^\.\.$", name) or place.resolve().parent not in {
+            path.parent.resolve(),
+            path.resolve().parent,
+        }:
             raise ReadError(
-                f"{path} says that parts of it lie in another folder ({name!r}); such files are not followed. "
+                f"{path} says that parts of it lie in another folder ({name!r:.80}); such files are not followed. "
                 "Put all files of the set into one folder and save them again."
             )
 
@@ -113,6 +121,7 @@ def _first(
             f"{path} is a damaged or truncated TIFF file: not all of its pages can be found ({complaints[0]:.80}). Copy it again."
         )
     refuse_beyond_memory(series.nbytes, path)
+    _refuse_large_tiles(series, path)
     _refuse_missing(tif, series, path)
     photometric = tifffile.PHOTOMETRIC(series.keyframe.photometric)
     if photometric in UNUSABLE:
@@ -129,6 +138,16 @@ def _first(
     return series, tuple(notes)
 
 
+def _refuse_large_tiles(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Refuse tiles far larger than the image: a decoder makes room for a whole tile."""
+    key = series.keyframe
+    claimed = math.prod(key.chunks) * (key.dtype.itemsize if key.dtype is not None else 1)
+    if claimed > max(4 * series.nbytes, LARGE_TILE):
+        raise ReadError(
+            f"{path} claims tiles of {human(claimed)}, larger than its image; it is damaged. Export it again."
+        )
+
+
 def _refuse_missing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> None:
     """Refuse a file that does not hold all of its pixels: tifffile gives zeros for those not there."""
     size = tif.filehandle.size
@@ -137,13 +156,15 @@ def _refuse_missing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pat
         return
     key = series.keyframe
     expected = key.size * key.bitspersample // 8 if key.compression == 1 else 1
+    # Packed parts have no length to compare with the image; there must be as many as it is cut into.
+    needed = 1 if key.compression == 1 else math.prod(key.chunked)
     for page in series.pages:
         if page is None:
             raise ReadError(f"{path} is one of several files of an image, and some of the others are missing.")
         limit = page.parent.filehandle.size
         segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
         inside = all(offset > 0 and count > 0 and offset + count <= limit for offset, count in segments)
-        if not (segments and inside and sum(page.databytecounts) >= expected):
+        if not (len(segments) >= needed and inside and sum(page.databytecounts) >= expected):
             raise ReadError(f"{path} is truncated: parts of its pixels are missing. Copy or export it again.")
 
 
@@ -194,10 +215,21 @@ def _header(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, axes: str) 
     }
     if series.kind == "ome" and tif.ome_metadata:
         header["channels"] = tiff_grid.ome_channels(tif.ome_metadata)
+        header["lost"] = tiff_grid.ome_beyond(tif.ome_metadata)
     if series.kind == "imagej":
         header["imagej"] = {k: v for k, v in (tif.imagej_metadata or {}).items() if k in IMAGEJ_KEPT}
         header["shape"] = dict(zip(series.axes, series.shape, strict=True))
+        header["own"] = tuple(f"ImageJ's {name}" for name in header["imagej"])
     return header
+
+
+def keeps(path: Path, image: Image) -> frozenset[str]:
+    """Return the parts of an image that the kind of TIFF written to `path` holds."""
+    kind = _kind(path, image)
+    same = image.source.format == "tiff" and image.source.header.get("kind") == kind
+    unit = {"unitless"} if kind == "plain" else set()
+    names = {"channels"} if kind == "ome" else set()
+    return frozenset({"spacing", "time"} | unit | names | ({"own"} if same else set()))
 
 
 def check(path: Path, image: Image) -> None:

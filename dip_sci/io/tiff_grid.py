@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import math
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import tifffile
 
-from dip_sci.io.axes import LENGTHS, TIMES, convert
+from dip_sci.errors import ReadError
+from dip_sci.io.axes import LENGTHS, TIMES, convert, full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from dip_sci.image import Image
-
-UNITS = {
-    "µm": "micrometer",
-    "μm": "micrometer",
-    "um": "micrometer",
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "\\u00b5m": "micrometer",
-    "nm": "nanometer",
-    "pm": "picometer",
-    "å": "angstrom",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "in": "inch",
-    "inch": "inch",
-    "s": "second",
-    "sec": "second",
-    "ms": "millisecond",
-    "msec": "millisecond",
-    "µs": "microsecond",
-    "us": "microsecond",
-    "ns": "nanosecond",
-    "min": "minute",
-    "h": "hour",
-    "d": "day",
-}
-"""How files abbreviate units, in lower case, and their full names."""
 
 OME_NAMES = {
     "micrometer": "µm",
@@ -60,6 +35,10 @@ OME_NAMES = {
     "hour": "h",
     "day": "d",
 }
+
+PLANE = frozenset({"TheC", "TheT", "TheZ"})
+BEYOND = 12
+"""Names that a message lists of what OME-XML holds beside an image."""
 
 PRINT_DPI = (72, 96, 100, 120, 150, 180, 200, 240, 300, 350, 360, 400, 600, 720, 1200, 2400)
 """Resolutions per inch that programs fill in for the printer: they say nothing of the object."""
@@ -84,20 +63,6 @@ def read(tif: tifffile.TiffFile, axes: str) -> Grid:
         known = _from_description(tif, axes) or _from_tags(tif)
     steps = [known.get(a) for a in axes]
     return Grid(tuple(s and s[0] for s in steps), tuple(s and s[1] for s in steps))
-
-
-def full_name(unit: Any) -> str | None:
-    """Return a unit's full name; `None` for one that is not known, such as ``pixel``.
-
-    Examples
-    --------
-    >>> full_name("um"), full_name("Millimeter"), full_name("pixel")
-    ('micrometer', 'millimeter', None)
-    """
-    if not isinstance(unit, str):
-        return None
-    name = unit.strip().lower()
-    return name if name in LENGTHS or name in TIMES else UNITS.get(name)
 
 
 def _step(value: Any, unit: str | None) -> tuple[float, str | None] | None:
@@ -135,6 +100,35 @@ def ome_channels(xml: str) -> tuple[str, ...]:
     channels = _pixels(xml).get("Channel", [])
     names = [c.get("Name") for c in (channels if isinstance(channels, list) else [channels]) if isinstance(c, dict)]
     return tuple(str(n) for n in names) if names and all(n is not None for n in names) else ()
+
+
+def ome_files(xml: str, path: Path) -> list[str]:
+    """Return the names of all files that OME-XML refers to.
+
+    Raises
+    ------
+    ReadError
+        If it is no XML, or brings definitions of its own, which can grow without end.
+    """
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+        raise ReadError(f"{path} brings XML definitions of its own, which no OME-TIFF does; save it again.")
+    try:
+        root = ET.fromstring(xml)
+    except (ET.ParseError, ValueError, RecursionError):
+        raise ReadError(f"{path} has OME-XML that is damaged; save it again as OME-TIFF.") from None
+    return [name for e in root.iter() for key in ("FileName", "MetadataFile") if (name := e.get(key)) is not None]
+
+
+def ome_beyond(xml: str) -> tuple[str, ...]:
+    """Return the names of what OME-XML says and is not written again."""
+    try:
+        root = ET.fromstring(xml)
+    except (ET.ParseError, ValueError, RecursionError):
+        return ()
+    written = {"OME", "Image", "Pixels", "Channel", "TiffData", "UUID", "Plane", "LightPath"}
+    names = {e.tag.rpartition("}")[2] for e in root.iter() if isinstance(e.tag, str)} - written
+    places = {k for e in root.iter() if e.tag.endswith("Plane") for k in e.attrib if k not in PLANE}
+    return tuple(f"OME's {name[:40]}" for name in sorted(names | places)[:BEYOND])
 
 
 def _from_imagej(tif: tifffile.TiffFile) -> dict[str, tuple[float, str | None] | None]:
@@ -222,7 +216,7 @@ def _as_ome(image: Image, axes: str, header: Mapping[str, Any]) -> dict[str, Any
         metadata[f"{key}Unit"] = OME_NAMES[unit] if unit in table and unit in OME_NAMES else "pixel"
         if table is TIMES and unit not in TIMES:
             del metadata[key], metadata[f"{key}Unit"]
-    names = header.get("channels", ())
+    names = image.source.channels
     if names and len(names) == image.size_of("C"):
         metadata["Channel"] = {"Name": list(names)}
     return metadata

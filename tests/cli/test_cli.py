@@ -232,7 +232,7 @@ BAD_OUTPUT = {
     "below a file": lambda d: d / "scan.tif" / "out.tif",
     "the input": lambda d: d / "scan.tif",
     "unknown suffix": lambda d: d / "out.xyz",
-    "no suffix": lambda d: d / "out",
+    "a folder": lambda d: _folder(d / "out"),
     "exists": lambda d: _text(d / "exists.tif"),
 }
 

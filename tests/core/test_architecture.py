@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
     ["errors"],
     ["image"],
-    ["recipe", "scaling", "noise", "noise_blocks", "layout", "io"],
+    ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "io"],
     ["noise_background", "noise_curve", "noise_structure"],
     ["noise_estimate", "calibration", "operators", "texture"],
     ["data_term", "problem"],
@@ -42,7 +42,7 @@ KNOW_IO = {"batch", "cli", "napari_plugin"}
 NOBODY_IMPORTS = {"bm3d", "bm4d", "SimpleITK", "torchvision"}
 DASK = {"dask", "distributed", "dask_jobqueue"}
 QT = {"napari", "qtpy", "magicgui"}
-FORMATS = {"nibabel", "pydicom", "highdicom", "tifffile", "imagecodecs", "zarr"}
+FORMATS = {"nibabel", "pydicom", "highdicom", "tifffile", "imagecodecs", "zarr", "nrrd", "nd2", "liffile", "pylibCZIrw"}
 HEAVY = ["torch", "monai", "napari", "scipy", "skimage", "matplotlib", "pydicom", "nibabel"]
 
 

@@ -121,9 +121,9 @@ def test_dcm2niix_sees_our_nifti(path, tmp_path):
     image = read(path)
     array = image.array + np.array(1, image.dtype)
     image = image.with_array(np.clip(array, None, image.value_range[1]) if image.value_range else array)
-    write(tmp_path / "clean", image)
-    ours = nibabel.as_closest_canonical(nibabel.load(write(tmp_path / "ours.nii", read(tmp_path / "clean"))))
-    theirs = seen_by_dcm2niix(tmp_path / "clean", tmp_path / "out")
+    clean = write(tmp_path / "clean", image)
+    ours = nibabel.as_closest_canonical(nibabel.load(write(tmp_path / "ours.nii", read(clean))))
+    theirs = seen_by_dcm2niix(clean, tmp_path / "out")
     np.testing.assert_allclose(theirs.get_fdata(), ours.get_fdata(), rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(theirs.affine, ours.affine, atol=1e-3)
 

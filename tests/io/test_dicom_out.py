@@ -346,8 +346,8 @@ def test_a_series_needs_a_folder(series, tmp_path):
         write(tmp_path / "x.dcm", image)
     single = read(next((tmp_path / "series").iterdir()))
     write(tmp_path / "x.dcm", single)
-    write(tmp_path / "folder", single)
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["0001.dcm"]
+    assert write(tmp_path / "y", single) == tmp_path / "y.dcm"
+    assert write(tmp_path / "folder", image).is_dir()
 
 
 def test_other_images_are_not_made_up(tmp_path):

@@ -46,10 +46,10 @@ def test_an_ome_source_stays_ome_with_its_channel_names(tmp_path):
     tifffile.imwrite(tmp_path / "x.ome.tif", _noise(2, 5, 6), ome=True, photometric="minisblack", metadata=metadata)
     image = read(tmp_path / "x.ome.tif")
     assert (image.spacing_of("X"), image.units[2]) == (200, "nanometer")
-    assert image.source.header["channels"] == ("DNA", "actin")
+    assert image.source.channels == ("DNA", "actin")
     again = read(write(tmp_path / "y.tif", image))
     assert again.source.header["kind"] == "ome"
-    assert again.source.header["channels"] == ("DNA", "actin")
+    assert again.source.channels == ("DNA", "actin")
     assert (again.spacing, again.units) == (image.spacing, image.units)
 
 

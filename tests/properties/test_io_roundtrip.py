@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -100,6 +100,55 @@ def test_colour_tiff(image, samples):
     array = np.repeat(image.array[..., None], samples, -1)
     colour = Image(array, f"{image.axes}S", (*image.spacing, None), (*image.units, None))
     _assert_same(_again(colour, "x.tif"), colour)
+
+
+ALL_TYPES = [*NIFTI_TYPES, "i8", "u8"]
+
+
+@COMMON
+@given(
+    images(ALL_TYPES, ["YX", "ZYX", "TYX", "CYX", "TCZYX"], time=("second", "millisecond", "hour")),
+    st.booleans(),
+)
+def test_ome_zarr(image, swapped):
+    # Every axis of OME-Zarr has a scale; 1 without a unit is read as "not known".
+    assume(all(u or s != 1 for s, u in zip(image.spacing, image.units, strict=True)))
+    given = image.with_array(image.array.astype(image.dtype.newbyteorder(">"))) if swapped else image
+    again = _again(given, "x.ome.zarr")
+    _assert_same(again, image)
+
+
+@COMMON
+@given(
+    images(ALL_TYPES, ["YX", "ZYX", "TYX", "CYX", "TCZYX", "TZYX"], time=("second", "millisecond")),
+    st.booleans(),
+)
+def test_nrrd(image, swapped):
+    given = image.with_array(image.array.astype(image.dtype.newbyteorder(">"))) if swapped else image
+    _assert_same(_again(given, "x.nrrd"), image, rel=1e-12)
+
+
+@COMMON
+@given(
+    images(ALL_TYPES, ["ZYX", "TZYX", "CZYX"], space=("millimeter",)),
+    st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3),
+    st.lists(st.floats(-500, 500, width=32), min_size=3, max_size=3),
+)
+def test_nrrd_with_a_place(image, turn, offset):
+    affine = np.eye(4)
+    affine[:3, :3] = nib.eulerangles.euler2mat(*turn) * [image.spacing_of(a) for a in "XYZ"]
+    affine[:3, 3] = offset
+    again = _again(dataclasses.replace(image, affine=affine), "x.nrrd")
+    _assert_same(again, image, rel=1e-9)
+    np.testing.assert_allclose(again.affine, affine, rtol=1e-12, atol=1e-9)
+
+
+@COMMON
+@given(images(["u2", "i2", "f4", "f8", "u4"], ["YX", "ZYX"]), st.sampled_from(["x.nii", "x.tif", "x.ome.tif"]))
+def test_big_endian_values_are_written_as_they_are(image, name):
+    again = _again(image.with_array(image.array.astype(image.dtype.newbyteorder(">"))), name)
+    assert again.dtype == image.dtype
+    np.testing.assert_array_equal(again.array.reshape(image.shape), image.array)
 
 
 @COMMON
