@@ -24,8 +24,9 @@ CLASSES, FEWEST = 32, 128
 SOME, AT_LEAST = 8, 32
 """The same in small images."""
 
-RISE = 2.0
-"""Ratio of the variances in bright and dark parts from which noise is taken for that of photons."""
+RISE, LEAST = 2.0, 1.3
+"""Ratio of the variances in bright and dark parts from which noise is taken for that of photons; where it was said to be.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[Poisson
     gain, constant, error = fit
     ends = gain * found.mean[[0, -1]] + constant
     asked = poisson or options.model == "poisson_gaussian" or not (options.offset is options.read_noise is None)
-    if gain <= 0 or (not asked and ends[1] < RISE * max(ends[0], 1e-12 * ends[1])):
+    if gain <= 0 or ends[1] < (LEAST if asked else RISE) * max(ends[0], 1e-12 * ends[1]):
         return None
     if options.offset is not None:
         offset = options.offset
