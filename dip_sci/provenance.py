@@ -78,7 +78,7 @@ def summary(report: Report) -> str:
     recipe = report.recipe
     taught = recipe.supervision.recorrupt if recipe.supervision.kind == "recorrupted" else recipe.supervision.kind
     method = f"{recipe.generator.kind} {recipe.generator.ndim}, supervision {taught}"
-    made_of = ", ".join(f"{name} {weight:.2f}" for name, weight in report.weights.items())
+    made_of = ", ".join(f"{name} {weight:.2f}" for name, weight in report.weights.items() if weight > 0)
     parts = [
         f"Denoised by dip-sci {_version('dip-sci')}: deep image prior, {method}, {report.steps} steps",
         f"seed {recipe.seed}",
