@@ -129,6 +129,7 @@ def convert(
     /,
     *,
     axes: str | None = None,
+    series: str | None = None,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
@@ -137,11 +138,13 @@ def convert(
     Parameters
     ----------
     source
-        A file, or a folder with one DICOM series.
+        A file, a folder with a DICOM series, or a DICOMDIR.
     output
         Result; its suffix names the format. A record is written beside it, as .json.
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    series
+        Number of the DICOM series to read, where a folder holds several.
     overwrite
         Replace an existing result.
     as_json
@@ -149,7 +152,7 @@ def convert(
     """
     from dip_sci import provenance
 
-    image = io.read(source, axes=axes)
+    image = io.read(source, axes=axes, series=series)
     target = Target(io.completed(output, image))
     image = image.with_notes(*io.not_kept(target.file, image))
     target.refuse(image, __version__, overwrite=overwrite, inputs=[source])

@@ -105,9 +105,9 @@ def structure(
     Notes
     -----
     The variance of each frequency is the median power, over the flattest blocks, of a local cosine transform: content
-    is sparse there, noise is not (after Ponomarenko et al. 2007). A block is flat by its coarsest frequencies; below
-    those, the spectrum is taken to be no higher than just above them. Independent noise is as strong at all
-    frequencies, and is measured at the finest ones.
+    is sparse there, noise is not (after Ponomarenko et al. 2007). A block is judged by one half of its frequencies and
+    measured at the other (`Blocks`); the coarsest are taken to be no higher than a Gaussian through those above them.
+    Independent noise is as strong at all frequencies, and is measured at the finest ones.
     """
     planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
@@ -116,7 +116,7 @@ def structure(
     blocks = cut(planes, seen)
     if len(blocks) < FEWEST // 4:
         return None
-    strength = local_strength(blocks, planes.shape)
+    strength = _local_strength(blocks, planes.shape)
     relative = _enlarged(strength, planes.shape)
     plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
     even = blocks.over(relative[plane, row + EDGE // 2, column + EDGE // 2])
@@ -188,7 +188,7 @@ def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float,
     return level, math.hypot(flatter / level - 1, 1 / math.sqrt(independent), 0.02)
 
 
-def local_strength(blocks: Blocks, shape: tuple[int, ...]) -> Array:
+def _local_strength(blocks: Blocks, shape: tuple[int, ...]) -> Array:
     """Measure where the noise is strong: its standard deviation in cells ``(N, rows, columns)``, 1 in the median.
 
     In each cell the flattest quarter of the blocks counts, at the finest frequencies, unless they hold

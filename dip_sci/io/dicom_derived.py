@@ -78,6 +78,8 @@ class Derivation:
     ----------
     description
         What was done, in a sentence without names of people, files or machines.
+    denoised
+        Whether noise was taken out: an image that is written without a description may only have been copied.
     digest
         Hash of the values and of the description: the same result gets the same UIDs.
     when
@@ -87,6 +89,7 @@ class Derivation:
     """
 
     description: str
+    denoised: bool
     digest: str
     when: datetime
     resampled: bool
@@ -97,7 +100,7 @@ class Derivation:
         text = (description or f"Processed by {PRODUCT} {__version__}").encode("ascii", "replace").decode()
         found = hashlib.sha256(f"{__version__} {text} {array.dtype} {array.shape}".encode())
         found.update(np.ascontiguousarray(array).tobytes())
-        return cls(text, found.hexdigest(), datetime.now().astimezone(), resampled)
+        return cls(text, bool(description), found.hexdigest(), datetime.now().astimezone(), resampled)
 
     def uid(self, source: str, place: int = 0) -> str:
         """Return a new UID that follows from the source's and the result."""
@@ -168,13 +171,15 @@ def _describe(dataset: Dataset, derivation: Derivation, sources: list[Dataset]) 
     ours = derivation.description[:limit]
     before = str(dataset.get("DerivationDescription") or "")[: max(0, limit - len(ours) - 2)]
     dataset.DerivationDescription = f"{before}; {ours}" if before else ours
-    _append(dataset, "DerivationCodeSequence", *_codes(derivation))
+    codes = _codes(derivation)
+    if codes:
+        _append(dataset, "DerivationCodeSequence", *codes)
     _append(dataset, "SourceImageSequence", *sources)
 
 
 def _codes(derivation: Derivation) -> list[Dataset]:
     resampling = [code("113085", "Spatial resampling")] if derivation.resampled else []
-    return [code("113087", "Smoothing"), *resampling]
+    return [*([code("113087", "Smoothing")] if derivation.denoised else []), *resampling]
 
 
 def _equipment(derivation: Derivation, remarks: Iterable[str]) -> Dataset:
@@ -183,7 +188,9 @@ def _equipment(derivation: Derivation, remarks: Iterable[str]) -> Dataset:
     item.Manufacturer = item.ManufacturerModelName = PRODUCT
     item.SoftwareVersions = __version__
     item.ContributionDateTime = derivation.when.strftime("%Y%m%d%H%M%S.%f%z")
-    item.ContributionDescription = " ".join(["Noise removal.", *remarks])
+    item.ContributionDescription = " ".join(
+        ["Noise removal." if derivation.denoised else "Image processing.", *remarks]
+    )
     return item
 
 
@@ -205,7 +212,7 @@ def _renew(dataset: Dataset, derivation: Derivation, place: int) -> None:
         dataset.SeriesNumber = number if number < 2**31 else SERIES_STEP
     else:
         dataset.SeriesNumber = SERIES_STEP
-    suffix = " resampled" if derivation.resampled else " denoised"
+    suffix = " resampled" if derivation.resampled else " denoised" if derivation.denoised else " processed"
     before = str(dataset.get("SeriesDescription") or "")
     dataset.SeriesDescription = (before[: LIMITS["SeriesDescription"] - len(suffix)] + suffix).strip()
     dataset.InstanceCreationDate = dataset.ContentDate = now.strftime("%Y%m%d")
@@ -271,7 +278,9 @@ def _derive_frames(dataset: Dataset, derivation: Derivation, source: Dataset) ->
         if int(dataset.get("NumberOfFrames") or 1) > 1:
             origin.ReferencedFrameNumber = number
         step.DerivationDescription = derivation.description[: LIMITS["DerivationDescription"]]
-        step.DerivationCodeSequence, step.SourceImageSequence = _codes(derivation), [origin]
+        # A frame's derivation must be coded, and no code stands for a mere copy.
+        codes = _codes(derivation) or [code("113087", "Smoothing")]
+        step.DerivationCodeSequence, step.SourceImageSequence = codes, [origin]
         if frames:
             _append(groups, "DerivationImageSequence", *copy.deepcopy(earlier))
         _append(groups, "DerivationImageSequence", step)

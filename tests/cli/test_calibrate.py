@@ -6,25 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from dip_sci import cli
 from dip_sci.calibration import Calibration
 from dip_sci.recipe import Recipe
 
 GAIN, OFFSET, READ = 2.0, 100.0, 5.0
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process: exit code, standard output, standard error on one line."""
-
-    def call(*arguments):
-        monkeypatch.setenv("COLUMNS", "100")
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, " ".join(err.split())
-
-    return call
 
 
 def shoot(path, photons, n=6, shape=(48, 40), seed=0, **how):

@@ -17,25 +17,10 @@ import tifffile
 from dicom_files import ct_slice, save
 
 import dip_sci
-from dip_sci import cli
 from dip_sci.recipe import Recipe, options
 
 TINY = ["--fit.steps", "3", "--generator.channels", "8", "8", "--supervision.passes", "1"]
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process: exit code, standard output, standard error on one line."""
-
-    def call(*arguments):
-        monkeypatch.setenv("COLUMNS", "100")
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, " ".join(err.split())
-
-    return call
 
 
 @pytest.fixture

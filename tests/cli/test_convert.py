@@ -9,26 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from dip_sci import cli
 from dip_sci.io import read
 
 TINY = ["--fit.steps", "2", "--generator.channels", "8", "8", "--supervision.passes", "1"]
 RNG = np.random.default_rng(0)
 AFFINE = np.diag([1.5, 1.5, 4, 1])
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process: exit code, standard output, standard error on one line."""
-
-    def call(*arguments):
-        monkeypatch.setenv("COLUMNS", "100")
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, " ".join(err.split())
-
-    return call
 
 
 def _nifti(path, array, affine=AFFINE):

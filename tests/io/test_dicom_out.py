@@ -305,7 +305,7 @@ def test_a_finer_grid_keeps_its_corners(series, tmp_path, factors):
         series(lambda i: {"orientation": (1, 0, 0, 0, c, s), "position": (1.0, 2 - s * 3 * i, 3 + c * 3 * i)})
     )
     image = finer(source, factors)
-    write(tmp_path / "fine", image)
+    write(tmp_path / "fine", image, description=SAID)
     back = read(tmp_path / "fine")
     np.testing.assert_array_equal(back.array, image.array)
     np.testing.assert_allclose(back.affine, image.affine, atol=2e-3)
@@ -451,3 +451,11 @@ def test_axes_that_are_no_planes_are_refused(series, tmp_path):
     image = dataclasses.replace(read(series()), axes="YXZ", affine=None)
     with pytest.raises(WriteError, match="row of planes"):
         write(tmp_path / "clean", image)
+
+
+def test_a_mere_copy_is_not_called_denoised(series, tmp_path):
+    write(tmp_path / "copy", read(series()))
+    for ds in headers(tmp_path / "copy"):
+        assert ds.SeriesDescription.endswith("processed")
+        assert "DerivationCodeSequence" not in ds
+        assert "Noise" not in ds.ContributingEquipmentSequence[0].ContributionDescription
