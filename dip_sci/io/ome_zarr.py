@@ -21,7 +21,7 @@ from dip_sci.io import ome_zarr_meta as meta
 from dip_sci.io.axes import arranged, renamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,11 +45,32 @@ def read(path: Path, axes: str | None = None) -> Image:
     folder, wanted, notes = _image_folder(path)
     ome = meta.attributes(folder)
     described = meta.multiscale(ome, path)
-    datasets = [d.get("path") if isinstance(d, dict) else None for d in described["datasets"]]
-    number = _number(datasets, wanted, folder, path)
-    level = guard.inside(folder, datasets[number], path)
+    number = _number([_name(d) for d in described["datasets"]], wanted, folder, path)
+    image = _level(path, folder, described, number, notes, _values)
+    return renamed(image, axes, path)
+
+
+def levels(path: Path) -> list[Image]:
+    """Return all levels of an OME-Zarr image, finest first, with arrays that are read as they are sliced."""
+    folder, wanted, notes = _image_folder(path)
+    described = meta.multiscale(meta.attributes(folder), path)
+    if wanted is not None:
+        return []
+    return [_level(path, folder, described, i, notes, _opened) for i in range(len(described["datasets"]))]
+
+
+def _level(
+    path: Path,
+    folder: Path,
+    described: dict[str, Any],
+    number: int,
+    notes: tuple[str, ...],
+    values: Callable[[Path, Path], NDArray[Any]],
+) -> Image:
+    ome = meta.attributes(folder)
+    level = guard.inside(folder, _name(described["datasets"][number]), path)
     guard.refuse_array(level, path)
-    array = _values(level, path)
+    array = values(level, path)
     letters, units = meta.axes_of(described, array.ndim, path)
     found = meta.levels(described, array.ndim, path)[number]
     empty = guard.missing(level)
@@ -69,7 +90,11 @@ def read(path: Path, axes: str | None = None) -> Image:
     }
     channels = meta.channels_of(ome, array.shape[letters.index("C")] if "C" in letters else 1)
     source = Source("ome_zarr", str(path), MappingProxyType(header), notes, channels)
-    return renamed(Image(array, letters, spacing, units, source=source), axes, path)
+    return Image(array, letters, spacing, units, source=source)
+
+
+def _name(dataset: Any) -> Any:
+    return dataset.get("path") if isinstance(dataset, dict) else None
 
 
 def _image_folder(path: Path) -> tuple[Path, str | None, tuple[str, ...]]:
@@ -98,24 +123,38 @@ def _number(datasets: list[Any], wanted: str | None, folder: Path, path: Path) -
     raise ReadError(f"{path} is none of the levels that {folder} describes: {datasets!r:.80}. Name one of these.")
 
 
-def _values(level: Path, path: Path) -> NDArray[Any]:
+def _opened(level: Path, path: Path) -> NDArray[Any]:
     try:
         with warnings.catch_warnings():
             # Zarr warns of what is not in its standard, such as odd files beside the chunks.
             warnings.simplefilter("ignore")
-            array = zarr.open_array(store=str(level), mode="r")
-            if array.dtype.kind not in "biuf":
-                raise ReadError(f"{path} holds values of type {array.dtype}; save them as integers or float32.")
+            array: Any = zarr.open_array(store=str(level), mode="r")
+    except Exception as error:
+        raise _undecodable(level, path, error) from error
+    if array.dtype.kind not in "biuf":
+        raise ReadError(f"{path} holds values of type {array.dtype}; save them as integers or float32.")
+    return array  # type: ignore[no-any-return]
+
+
+def _values(level: Path, path: Path) -> NDArray[Any]:
+    array = _opened(level, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             values = np.asarray(array[...])
-    except (ReadError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:
-        raise ReadError(
-            f"{path} is damaged: its level {level.name} could not be decoded ({type(error).__name__}). "
-            "Copy or export it again."
-        ) from error
+        raise _undecodable(level, path, error) from error
     values = values.astype(np.uint8) if values.dtype.kind == "b" else values
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _undecodable(level: Path, path: Path, error: Exception) -> ReadError:
+    return ReadError(
+        f"{path} is damaged: its level {level.name} could not be decoded ({type(error).__name__}). "
+        "Copy or export it again."
+    )
 
 
 def _is_sharded(level: Path) -> bool:

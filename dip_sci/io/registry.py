@@ -48,6 +48,8 @@ class Format:
         ``description`` of what was done, and a folder can be written.
     folder
         Whether an image of it is a folder.
+    levels
+        Whether its module has ``levels(path)``, which opens an image without reading it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Format:
     unwritable: str = ""
     serial: bool = False
     folder: bool = False
+    levels: bool = False
 
     def _call(self, function: str, *arguments: Any) -> Any:
         return getattr(import_module(self.module), function)(*arguments)
@@ -67,6 +70,10 @@ class Format:
         if series is not None and not self.serial:
             raise ReadError(f"{path} is {self.title}, which has no series to choose from; leave series out.")
         return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ())))
+
+    def open_levels(self, path: Path) -> list[Image]:
+        """Open an image of this format without reading it, finest level first."""
+        return cast("list[Image]", self._call("levels", path))
 
     def check(self, path: Path, image: Image) -> None:
         """Raise a `WriteError` where this format cannot hold the image."""
@@ -126,7 +133,15 @@ def _is_bare_dicom(head: bytes) -> bool:
 
 FORMATS: tuple[Format, ...] = (
     # Before DICOM, which would look into every file of a folder.
-    Format("ome_zarr", "an OME-Zarr image", (".ome.zarr", ".zarr"), _is_zarr, "dip_sci.io.ome_zarr", folder=True),
+    Format(
+        "ome_zarr",
+        "an OME-Zarr image",
+        (".ome.zarr", ".zarr"),
+        _is_zarr,
+        "dip_sci.io.ome_zarr",
+        folder=True,
+        levels=True,
+    ),
     # Before TIFF: a DICOM file may carry a TIFF header in its preamble.
     Format(
         "dicom",
