@@ -12,6 +12,7 @@ from napari.layers import Labels, Shapes
 from dip_sci.errors import DipSciError, ImageError
 from napari_plugin import _scope
 from napari_plugin._layers import attributes_of, axes_of, image_of, source_path
+from napari_plugin._layout import narrow
 from napari_plugin._region import Region
 from napari_plugin._scripts import Script
 from napari_plugin._tasks import TASKS, Task
@@ -60,6 +61,8 @@ class Choice(Container[Widget]):
         rows = [self.layer_box, self.task_box, self.region, self.role, self.axes, self.times, self.channels]
         super().__init__(widgets=rows, labels=True)
         self.margins = (0, 0, 0, 0)
+        for box in (self.layer_box, self.task_box, self.region, self.role):
+            narrow(box)
         self.layer_box.changed.connect(self._layer_changed)
         self.task_box.changed.connect(self._show_rows)
         self.region.changed.connect(self._show_rows)

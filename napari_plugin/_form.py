@@ -6,7 +6,7 @@ import re
 import types
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from magicgui.widgets import CheckBox, ComboBox, Container, LineEdit, Widget
+from magicgui.widgets import CheckBox, ComboBox, LineEdit, Widget
 
 from dip_sci.errors import RecipeError
 from dip_sci.recipe import Recipe, options
@@ -158,17 +158,6 @@ class Form:
     def _heard(self, *_: Any) -> None:
         if not self._quiet and self._changed is not None:
             self._changed()
-
-
-def folded(title: str, inside: Container[Widget], tooltip: str = "") -> Container[Widget]:
-    """Return a container that shows and hides what is inside at the press of its title."""
-    button = CheckBox(text=title, value=False, tooltip=tooltip)
-    inside.visible = False
-    inside.margins = (12, 0, 0, 0)
-    button.changed.connect(lambda on: setattr(inside, "visible", on))
-    whole = Container[Widget](widgets=[button, inside], labels=False)
-    whole.margins = (0, 0, 0, 0)
-    return whole
 
 
 def _unpacked(annotation: Any) -> list[Any]:

@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QFileDialog
 
 from dip_sci.errors import DipSciError
 from dip_sci.recipe import Recipe
-from napari_plugin._form import Form, folded
+from napari_plugin._form import Form
+from napari_plugin._layout import folded, narrow, row, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,15 +41,14 @@ class Options(Container[Widget]):
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        super().__init__(labels=True)
+        super().__init__(labels=False)
         self.margins = (0, 0, 0, 0)
         self._changed = changed
         self.form = Form(self._heard)
-        self.noise = Label(label="noise", value="")
+        self.noise = words(Label(value=""))
         self.planes = ComboBox(label="treat as", choices=list(AS), tooltip="What the planes along Z are to each other")
         self.load = PushButton(text="Load recipe ...")
         self.save = PushButton(text="Save recipe ...")
-        self.noise.native.setWordWrap(True)
         groups = self.form.groups()
         noise = Container[Widget](widgets=groups.pop("noise"))
         plain = {w.name: w for w in groups.pop("")}
@@ -56,8 +56,12 @@ class Options(Container[Widget]):
         files = row(self.load, self.save)
         rest = [folded(name, Container[Widget](widgets=inside)) for name, inside in groups.items()]
         more = Container[Widget](widgets=[*plain.values(), *rest, files], labels=True)
-        folds = [folded("noise by hand", noise), folded("more options", more)]
-        self.extend([self.planes, self.noise, folds[0], preset, folds[1]])
+        upper, lower = Container[Widget](widgets=[self.planes]), Container[Widget](widgets=[preset])
+        for part in (upper, lower):
+            part.margins = (0, 0, 0, 0)
+        for widget in (self.planes, *(field.widget for field in self.form.fields.values())):
+            narrow(widget)
+        self.extend([upper, self.noise, folded("Noise by hand", noise), lower, folded("More options", more)])
         self.planes.changed.connect(self._planes_changed)
         self.load.changed.connect(self._ask_and_load)
         self.save.changed.connect(self._ask_and_save)
@@ -124,10 +128,3 @@ class Options(Container[Widget]):
             with self.planes.changed.blocked():
                 self.planes.value = next((words for words, values in AS.items() if values == now), "automatic")
             self._changed()
-
-
-def row(*widgets: Widget) -> Container[Widget]:
-    """Return widgets side by side."""
-    line = Container[Widget](widgets=widgets, layout="horizontal", labels=False)
-    line.margins = (0, 0, 0, 0)
-    return line

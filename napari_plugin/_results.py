@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 from dip_sci.errors import DipSciError
 from napari_plugin import _writer
 from napari_plugin._layers import attributes_of, source_path
-from napari_plugin._options import row
+from napari_plugin._layout import row, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ class Results(Container[Widget]):
         self.live: Live | None = None
         self.run: Run | None = None
         self.outcome: Outcome | None = None
-        self.caption = Label(value="")
+        self.caption = words(Label(value=""))
         self.state = Slider(min=0, max=1, value=1, tooltip="Go back through earlier states; the last one is the result")
         self.before = CheckBox(text="Before", tooltip="Show what was restored instead of the result")
         self.blink = CheckBox(text="Blink", tooltip="Show before and after in turn")

@@ -19,8 +19,9 @@ from napari_plugin import _scope, _settings
 from napari_plugin._choice import Choice
 from napari_plugin._curve import Curve
 from napari_plugin._facts import FULL, SMALL, Facts, facts, predicted
+from napari_plugin._layout import row, scrolling, words
 from napari_plugin._live import Live
-from napari_plugin._options import Options, row
+from napari_plugin._options import Options
 from napari_plugin._results import Results, in_thread
 from napari_plugin._snapshots import Snapshot, Snapshots
 from napari_plugin._worker import Job, Outcome, Run, Update
@@ -42,7 +43,8 @@ class Restore(Container[Widget]):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(scrollable=True, labels=False)
+        super().__init__(labels=False)
+        self.margins = (0, 0, 0, 0)
         self.viewer = napari_viewer
         self.running: Run | None = None
         self.live: Live | None = None
@@ -66,7 +68,7 @@ class Restore(Container[Widget]):
     def _make(self) -> None:
         self.how = Options(self._changed)
         self.choice = Choice(self.viewer, self._changed)
-        self.device = Label(value="")
+        self.device = words(Label(value=""))
         self.try_button = PushButton(
             text="Try on a crop", tooltip="Seconds on what you see or on a box you drew, then what the whole will take"
         )
@@ -74,20 +76,19 @@ class Restore(Container[Widget]):
         self.stop_button = PushButton(text="Stop and keep", tooltip="End now with the best result so far")
         self.cancel_button = PushButton(text="Cancel", tooltip="End now with nothing")
         self.bar = ProgressBar(value=0, max=1)
-        self.status = Label(value="")
+        self.status = words(Label(value=""))
         self.curve = Curve()
         self.results = Results(self.curve)
         self.as_python = PushButton(text="Copy as Python", tooltip="The same restoration as lines of Python")
         self.as_command = PushButton(text="Copy as command", tooltip="The same restoration on the command line")
-        for label in (self.status, self.device):
-            label.native.setWordWrap(True)
         holder = Container[Widget](labels=False)
         holder.native.layout().addWidget(self.curve)
         self.live_box = Container[Widget](widgets=[self.bar, self.status, holder], labels=False)
         self.live_box.margins = (0, 0, 0, 0)
-        self.extend([self.choice, self.how, self.device, row(self.try_button, self.run_button)])
-        self.extend([row(self.stop_button, self.cancel_button), self.live_box, self.results])
-        self.append(row(self.as_python, self.as_command))
+        buttons = [row(self.try_button, self.run_button), row(self.stop_button, self.cancel_button)]
+        parts = [self.choice, self.how, self.device, *buttons, self.live_box, self.results]
+        self.body = Container[Widget](widgets=[*parts, row(self.as_python, self.as_command)], labels=False)
+        self.native.layout().addWidget(scrolling(self.body))
         self._running(on=False)
         self.live_box.visible = self.results.visible = False
         self.run_button.changed.connect(self.run)
