@@ -90,9 +90,10 @@ class Choice(Container[Widget]):
         before = self.layer_box.value
         with self.layer_box.changed.blocked():
             self.layer_box.reset_choices()
-            active = self.viewer.layers.selection.active
-            if before is None and isinstance(active, ImageLayer):
-                self.layer_box.value = active
+            images = [layer for _, layer in self._images()]
+            if self.layer_box.value is None and images:
+                active = self.viewer.layers.selection.active
+                self.layer_box.value = active if active in images else images[-1]
         with self.region.changed.blocked():
             self.region.reset_choices()
         if self.layer_box.value is not before:

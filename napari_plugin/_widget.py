@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from magicgui.widgets import Container, Label, ProgressBar, PushButton, Widget
@@ -46,9 +46,8 @@ class Restore(Container[Widget]):
         super().__init__(labels=False)
         self.margins = (0, 0, 0, 0)
         self.viewer = napari_viewer
-        self.running: Run | None = None
+        self.life = _Life()
         self.live: Live | None = None
-        self.closed = False
         self._bar: Any = None
         self._tickets = 0
         self._is_trial = False
@@ -61,9 +60,14 @@ class Restore(Container[Widget]):
         layers = napari_viewer.layers.events
         for event in (layers.inserted, layers.removed, layers.reordered):
             event.connect(self._layers_changed)
-        self.native.destroyed.connect(_ender(self.__dict__))
+        self.native.destroyed.connect(self.life.end)
         self.how.show_recipe(_settings.last_recipe())
         self._layers_changed()
+
+    @property
+    def running(self) -> Run | None:
+        """The run that goes on, ``None`` where none does."""
+        return self.life.run
 
     def _make(self) -> None:
         self.how = Options(self._changed)
@@ -99,7 +103,7 @@ class Restore(Container[Widget]):
         self.as_command.changed.connect(lambda _: self._copy("command"))
 
     def _layers_changed(self, _event: Any = None) -> None:
-        if not self.closed:
+        if not self.life.over:
             self.choice.layers_changed()
 
     def _changed(self) -> None:
@@ -120,7 +124,7 @@ class Restore(Container[Widget]):
 
     def measure(self) -> None:
         """Measure the noise of the chosen image and predict what a run takes, in a thread."""
-        if self.running is not None or self.closed or self.choice.layer is None or self.how.form.error():
+        if self.life.run is not None or self.life.over or self.choice.layer is None or self.how.form.error():
             return
         try:
             layer, parts = self.choice.require(), self.choice.parts()
@@ -137,7 +141,7 @@ class Restore(Container[Widget]):
         worker = create_worker(facts, source, recipe, cost=size <= SMALL and _in_memory(layer))
 
         def heard(found: Facts) -> None:
-            if self.closed or ticket != self._tickets:
+            if self.life.over or ticket != self._tickets:
                 worker.quit()
             else:
                 self._show_facts(found)
@@ -162,7 +166,7 @@ class Restore(Container[Widget]):
         self._start(trial=True)
 
     def _start(self, *, trial: bool) -> None:
-        if self.running is not None:
+        if self.life.run is not None:
             show_warning("A restoration is running: stop or cancel it before you start another one.")
             return
         try:
@@ -191,7 +195,7 @@ class Restore(Container[Widget]):
     def _launch(self, job: Job, title: str) -> None:
         # Nothing that is still being measured may take the processor from the run, or change the window.
         self._tickets += 1
-        run = self.running = Run(job, Snapshots(_settings.snapshots()), previews=_settings.preview())
+        run = self.life.run = Run(job, Snapshots(_settings.snapshots()), previews=_settings.preview())
         self._running(on=True)
         self._bar = progress(total=1, desc=title)
         worker = create_worker(run.steps)
@@ -202,15 +206,15 @@ class Restore(Container[Widget]):
 
     def stop(self, _pressed: Any = None) -> None:
         """End the run after its current step and keep the best so far."""
-        if self.running is not None:
-            self.running.stop.set()
+        if self.life.run is not None:
+            self.life.run.stop.set()
             self._say("Stopping; the best so far is kept ...")
             self.stop_button.enabled = False
 
     def cancel(self, _pressed: Any = None) -> None:
         """End the run after its current step and keep nothing."""
-        if self.running is not None:
-            self.running.abandon.set()
+        if self.life.run is not None:
+            self.life.run.abandon.set()
             self._say("Cancelling ...")
             self.stop_button.enabled = self.cancel_button.enabled = False
 
@@ -223,7 +227,7 @@ class Restore(Container[Widget]):
     # What a run tells
 
     def _heard(self, run: Run, update: Update) -> None:
-        if self.closed or run is not self.running or run.abandon.is_set():
+        if self.life.over or run is not self.life.run or run.abandon.is_set():
             return
         if not run.stop.is_set():
             self._say(update.sentence)
@@ -242,9 +246,11 @@ class Restore(Container[Widget]):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        if self.closed or run is not self.running or self.live is None:
+        if run is not self.life.run:
             return
-        self.running = None
+        self.life.run = None
+        if self.life.over or self.live is None:
+            return
         self._running(on=False)
         if run.abandon.is_set() or (outcome.restoration is None and outcome.rescued is None):
             self.live.give_up()
@@ -284,7 +290,7 @@ class Restore(Container[Widget]):
         in_thread(lambda: predicted(source(), recipe), self._show_cost)
 
     def _show_cost(self, words: str) -> None:
-        if not self.closed:
+        if not self.life.over:
             self._show_facts(dataclasses.replace(self.facts, cost=words))
             self._say(f"{self.status.value}\nThe whole image: {words}.")
 
@@ -305,14 +311,23 @@ def _in_memory(layer: Any) -> bool:
     return isinstance(layer.data, np.ndarray)
 
 
-def _ender(of: dict[str, Any]) -> Any:
-    """Return what ends a widget's run; it holds the widget's parts, not the widget, which is gone by then."""
+class _Life:
+    """Ends a widget's run with the widget.
 
-    def end(*_: Any) -> None:
-        of["closed"] = True
-        run = of.get("running")
-        if run is not None:
-            run.abandon.set()
-            run.stop.set()
+    It outlives the widget, which may be half taken apart by the time Qt says that it is gone, and knows nothing of it.
+    """
 
-    return end
+    kept: ClassVar[set[_Life]] = set()
+
+    def __init__(self) -> None:
+        self.over = False
+        self.run: Run | None = None
+        self.kept.add(self)
+
+    def end(self) -> None:
+        """End whatever is running."""
+        self.over = True
+        if self.run is not None:
+            self.run.abandon.set()
+            self.run.stop.set()
+        self.kept.discard(self)
