@@ -44,4 +44,6 @@ def read(path: str) -> list[LayerData]:
     if levels:
         finest, *coarser = levels
         return [layer_data(finest, name, [level.array for level in coarser])]
-    return [layer_data(io.read(place), name)]
+    image = io.read(place)
+    # Names of DICOM files and folders often are patients'; layers' names are in every screenshot.
+    return [layer_data(image, "DICOM" if image.source.format == "dicom" else name)]

@@ -52,7 +52,9 @@ class Results(Container[Widget]):
         self.run: Run | None = None
         self.outcome: Outcome | None = None
         self.caption = words(Label(value=""))
-        self.state = Slider(min=0, max=1, value=1, tooltip="Go back through earlier states; the last one is the result")
+        self.state = Slider(
+            min=0, max=1, value=1, readout=False, tooltip="Go back through earlier states; the last one is the result"
+        )
         self.before = CheckBox(text="Before", tooltip="Show what was restored instead of the result")
         self.blink = CheckBox(text="Blink", tooltip="Show before and after in turn")
         self.residual = PushButton(text="Residual", tooltip="What was taken out: before - after")

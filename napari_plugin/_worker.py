@@ -28,8 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 PREVIEWS = 0.08
 """Share of a run's time that previews may take."""
 
-FIRST_PREVIEW = 0.04
-"""Share of a run's expected time before the first preview, whose cost nobody knows yet."""
+FIRST_PREVIEW, LATEST_FIRST = 0.04, 3.0
+"""Share of a run's expected time, and seconds at most, before the first preview, whose cost nobody knows yet."""
 
 SELDOM = 0.5
 """Seconds between two previews at least."""
@@ -197,7 +197,7 @@ class _Pace:
             return False
         spent, whole = now - self.started, now - self.started + progress.eta
         if not self.cost:
-            return spent >= FIRST_PREVIEW * whole
+            return spent >= min(FIRST_PREVIEW * whole, LATEST_FIRST)
         return self.spent + self.cost <= PREVIEWS * spent
 
     def timed(self, preview: Callable[[], NDArray[Any]]) -> NDArray[Any]:

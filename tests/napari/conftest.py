@@ -6,12 +6,8 @@ from unittest.mock import patch
 
 import pytest
 
-# Before anything of Qt or napari is imported: nothing is drawn, and nobody's settings are touched.
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-os.environ.setdefault("NAPARI_CONFIG", "")
-
 # They need a screen: test_window.py gives them one.
-collect_ignore = [] if os.environ["QT_QPA_PLATFORM"] == "xcb" else ["window"]
+collect_ignore = [] if os.environ.get("DIP_SCI_WINDOW") == "1" else ["window"]
 
 napari = pytest.importorskip("napari")
 

@@ -114,7 +114,8 @@ def test_a_dicom_series_goes_out_as_a_derived_series(viewer, widget, finished, t
     data, keywords, _ = _reader.get_reader(str(source))(str(source))[0]
     layer = viewer.add_image(data, **keywords)
     widget.choice.layer_box.value = layer
-    assert layer.name != "STS_001"
+    # A folder may be called after a patient.
+    assert layer.name == "DICOM"
     widget.how.show_recipe(Recipe.parse(TINY).merged({"fit": {"steps": 2}, "generator": {"ndim": "2d"}}))
     result = finished()
     widget.results.save_to(tmp_path / "derived")
@@ -141,6 +142,8 @@ def test_napari_opens_and_saves_through_the_manifest(scan, tmp_path, qapp):
         assert again.units == layer.units or name == "b.nii.gz"
 
 
+# napari says that it draws the neck, which lies oblique, without the part of its rotation that leaves the plane.
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 @pytest.mark.parametrize("sample", ["cells", "cells_mean", "nuclear_envelope", "nuclei", "ct", "spine", "neck"])
 def test_a_sample_opens(sample, qapp):
     viewer = ViewerModel()

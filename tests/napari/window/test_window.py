@@ -26,6 +26,7 @@ RECIPE = Recipe.parse(TINY).merged({"seed": 3, "fit": {"steps": 60}, "noise": {"
 
 @pytest.fixture
 def viewer(make_napari_viewer, qtbot):
+    assert QApplication.instance().platformName() == "xcb"
     made = make_napari_viewer(show=True)
     made.window._qt_window.setGeometry(0, 0, *SIZE)
     qtbot.wait(300)
