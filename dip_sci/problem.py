@@ -118,6 +118,10 @@ class Problem:
 
         return self._mapped(cut)
 
+    def weighted(self, factor: Tensor) -> Problem:
+        """Return the same problem with other weights: those of now times a factor ``(N, 1, *spatial)``."""
+        return replace(self, weights=self.weights * factor)
+
     def only(self, n: int) -> Problem:
         """Return the problem of one image of the stack."""
         return self._mapped(lambda part: part[n : n + 1])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dip_sci import choices, device, generators, stopping, supervision
-from dip_sci.combination import Combination, combine
+from dip_sci.combination import Combination, combine, keep
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.preparation import Preparation, region_array
 from dip_sci.recipe import Recipe
@@ -122,10 +122,11 @@ def iter_restore(
     run = _Run(prepared, choice, where, len(problems), started)
     with device.kept_memory():
         for problem in problems:
-            yield from run.fit(problem, cancel)
+            kept = run.keep(problem)
+            yield from run.fit(problem if kept is None else problem.weighted(1 - kept), cancel)
             if not run.complete:
                 break
-            yield from run.combine(problem, cancel)
+            yield from run.combine(problem if kept is None else problem.weighted(kept), cancel)
     return run.restoration()
 
 
@@ -146,6 +147,13 @@ class _Run:
     def complete(self) -> bool:
         return not self.fits or self.fits[-1].reason not in (StopReason.CANCELLED, StopReason.TIME)
 
+    def keep(self, problem: Problem) -> Tensor | None:
+        """Choose what the fit does not learn from, where its risk is to be measured afterwards."""
+        blend = self.recipe.output.classical == "blend" and self.recipe.supervision.kind != "full"
+        if not blend or problem.texture.independent:
+            return None
+        return keep(problem, torch.Generator(self.where).manual_seed(self.recipe.seed))
+
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         fit = _start(problem, self.prepared, self.recipe, self.started, cancel)
         while True:
@@ -162,6 +170,8 @@ class _Run:
         if self.recipe.output.classical == "none":
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
+        before = sum(len(e[0]) for e in self.estimates[:-1])
+        problem = self.prepared.dimmed(problem, fitted.estimate.mean(dim=0), before)
         believed = self._noise_fits(problem)
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:

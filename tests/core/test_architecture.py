@@ -25,7 +25,7 @@ LAYERS = [
     ["supervision"],
     ["stopping", "averaging"],
     ["fit"],
-    ["quality", "baseline", "choices", "preparation"],
+    ["quality", "baseline", "patches", "choices", "preparation"],
     ["combination", "restoration"],
     ["restore"],
     ["provenance", "cost"],
