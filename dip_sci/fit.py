@@ -15,6 +15,7 @@ from dip_sci import device as machine
 from dip_sci.averaging import Average, OutputAverage, WeightAverage
 from dip_sci.errors import FitError
 from dip_sci.generators.layers import reseed
+from dip_sci.problem import total_variation
 from dip_sci.stopping import StopReason, StopRule, Verdict, View
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Settings:
     seed: int
     precision: Literal["float32", "bfloat16"]
     max_seconds: float | None = None
+    tv: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,7 @@ class _Run:
         self.good: dict[str, Any] = {}
         self.watched = self._watched()
         self.slow = 1.0
+        self.of_nothing: float | None = None
         self.restarts, self.best_step = 0, 0
         self.data_terms: list[float] = []
         self.stop_curve: list[tuple[int, float]] = []
@@ -265,10 +268,10 @@ class _Run:
         terms = [self.problem.data_term(*one) for one in _each(output, example, settings.seeds)]
         total = torch.stack(terms).sum()
         data_term = float(total.detach()) / settings.seeds
-        base = example.base.expand_as(output.detach())
-        of_base = [float(self.problem.data_term(*one)) for one in _each(base, example, settings.seeds)]
-        if self.health.diverged(data_term, sum(of_base) / settings.seeds):
+        if self.health.diverged(data_term, self._of_base(example, output.shape)):
             return True, data_term
+        if settings.tv:
+            total = total + settings.tv * torch.stack([total_variation(one) for one in output]).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         self._clip()
@@ -278,6 +281,18 @@ class _Run:
         if step % CHECK_EVERY == 0:
             self._remember(step)
         return False, data_term
+
+    @torch.no_grad()
+    def _of_base(self, example: Example, shape: torch.Size) -> float:
+        """Return the data term of the base alone; measured once where there is none, as that never changes."""
+        nothing = example.base.numel() == 1
+        if self.of_nothing is not None and nothing:
+            return self.of_nothing
+        seeds, base = self.settings.seeds, example.base.expand(shape)
+        found = sum(float(self.problem.data_term(*one)) for one in _each(base, example, seeds)) / seeds
+        if nothing:
+            self.of_nothing = found
+        return found
 
     def _clip(self) -> None:
         """Shorten a gradient far longer than those before it: one odd patch must not throw a fit off its way."""

@@ -284,7 +284,7 @@ def _start(
     """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
     where, fit = problem.observation.device, recipe.fit
     rng = torch.Generator(where).manual_seed(recipe.seed)
-    teacher = _supervise(problem, recipe, rng)
+    teacher = _supervise(problem, prepared, recipe, rng)
     samples = problem.observation.shape[1]
     limit = recipe.stop.max_seconds
     assert fit.steps is not None
@@ -300,6 +300,7 @@ def _start(
         seeds=fit.seeds,
         seed=recipe.seed,
         precision=fit.precision,
+        tv=fit.tv,
         max_seconds=None if limit is None else max(limit - (time.monotonic() - started), 1e-3),
     )
     return iter_fit(
@@ -314,13 +315,14 @@ def _start(
     )
 
 
-def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Supervision:
+def _supervise(problem: Problem, prepared: Preparation, recipe: Recipe, rng: torch.Generator) -> Supervision:
     options, seeds = recipe.supervision, recipe.fit.seeds
     watched = recipe.stop.rule == "held_out" and (options.kind == "full" or options.recorrupt == "hide")
     held_out = supervision.hold_out(problem, recipe.stop.held_out, rng) if watched else None
     if options.kind == "full":
         split = recipe.stop.split if recipe.stop.rule == "split" else None
-        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split)
+        grid = generators.input_grid(recipe.generator, problem.observation.shape[2:], prepared.spacing)
+        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split, grid)
     assert options.patch is not None
     hidden = options.hidden or choices.FEW_HIDDEN
     assert options.passes is not None

@@ -133,6 +133,10 @@ class Full:
         t: fit ``y + t e`` and keep ``y - e / t`` out of the fit, with noise e as the observation's; ``None`` to fit y.
         Each network has an e of its own, every second one that of its neighbour with the other sign: what
         it adds is all but gone from their mean.
+    grid
+        Spatial shape of the networks' input, where it is not the observation's.
+    shape
+        Spatial shape of the image, where it is not the observation's.
     """
 
     averages_outputs = True
@@ -146,8 +150,11 @@ class Full:
         held_out: Tensor | None,
         rng: torch.Generator,
         split: float | None = None,
+        grid: Sequence[int] | None = None,
+        shape: Sequence[int] | None = None,
     ) -> None:
         assert len(problem.observation) == 1
+        self.shape = tuple(problem.observation.shape[2:] if shape is None else shape)
         self.problem, self.held_out = problem, held_out
         self.weights = (problem if held_out is None else problem.without(held_out)).weights[None]
         self.split, self.target = split, problem.observation.expand(seeds, *problem.observation.shape)
@@ -155,10 +162,9 @@ class Full:
             drawn = [problem.noise(rng) for _ in range((seeds + 1) // 2)]
             self.added = torch.stack([sign * e for e in drawn for sign in (1, -1)])[:seeds]
             self.target = self.target + split * self.added
-        self.z = torch.stack([inputs.make(options, seen, rng) for seen in self.target])
-        self.jitter = inputs.Jitter(self.z, options.jitter, rng)
+        self.z = torch.stack([inputs.make(options, seen, rng, grid or self.shape) for seen in self.target])
+        self.jitter = inputs.Jitter(self.z, inputs.JITTER if options.jitter is None else options.jitter, rng)
         self.inside = self.z.shape[2]
-        self.shape = tuple(problem.observation.shape[2:])
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
