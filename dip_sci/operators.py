@@ -52,12 +52,16 @@ class Identity:
     ----------
     spacing
         Voxel spacing along each spatial axis, in one unit: the guess smooths over equal distances.
+    base
+        Which of the widths the network's output is added to: a wide one where voxels are noisy, the finest where
+        they are not.
     """
 
     # Standard deviations of the smoothing, in voxels of the finest spacing (methods.md section 4).
     widths = (1.0, 2.5, 6.0)
 
-    def __init__(self, spacing: Sequence[float]) -> None:
+    def __init__(self, spacing: Sequence[float], base: int = 1) -> None:
+        self._base = base
         self._ratios = [min(spacing) / s for s in spacing]
         self._kernels: dict[tuple[int, float, torch.device], Tensor] = {}
 
@@ -82,7 +86,7 @@ class Identity:
         Returns
         -------
         Guess
-            The middle width as base; as features the observation with its hidden voxels filled,
+            One width as base; as features the observation with its hidden voxels filled,
             the visibility, and the three smooth images.
         """
         axes = tuple(range(1, y.ndim))
@@ -95,7 +99,7 @@ class Identity:
             coarser = (value + 1e-3 * coarser) / (weight + 1e-3)
             smooth.insert(0, coarser)
         filled = torch.where(visible > 0, y, smooth[0])
-        return Guess(smooth[1], torch.cat([filled, visible - 0.5, *smooth], dim=1), filled)
+        return Guess(smooth[self._base], torch.cat([filled, visible - 0.5, *smooth], dim=1), filled)
 
     def _smooth(self, x: Tensor, width: float) -> Tensor:
         """Gaussian smoothing as one matrix product per axis; beyond the border there is nothing."""

@@ -12,10 +12,9 @@ from dip_sci.errors import ImageError
 from dip_sci.image import Image
 from dip_sci.layout import Layout, spacings
 from dip_sci.noise import Gaussian, PoissonGaussian
-from dip_sci.operators import Identity
 from dip_sci.problem import Problem
-from dip_sci.region import on_grid
 from dip_sci.scaling import Scaling, cast
+from dip_sci.tasks import Task
 from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
@@ -55,9 +54,13 @@ class Preparation:
         Boolean array of the image's shape: the voxels to restore; ``None`` for all.
     background
         Boolean array of the image's shape: where to measure the noise; ``None`` for everywhere.
+    task
+        What is asked of the image.
 
     Attributes
     ----------
+    canvas
+        The result's grid, with the values that stay where nothing is restored.
     estimates
         The noise, one per channel and colour sample.
     constant
@@ -70,13 +73,18 @@ class Preparation:
         recipe: Recipe,
         region: NDArray[np.bool_] | None,
         background: NDArray[np.bool_] | None = None,
+        task: Task | None = None,
     ) -> None:
-        self.image, self.recipe = image, recipe
-        measured = image.measured()
+        self.image, self.recipe, self.task = image, recipe, task or Task()
+        measured = self.task.measured(image)
         _check(image, measured)
-        self.inside = measured if region is None else measured & region
+        self.canvas = self.task.canvas(image)
+        wanted = self.task.wanted(image, known=recipe.output.known)
+        self.inside = wanted if region is None else wanted & region
         if not self.inside.any():
-            raise ImageError("The region of interest holds no measured voxel: there is nothing to restore in it.")
+            raise ImageError(
+                f"The region of interest holds no {self.task.nothing} voxel: there is nothing to restore in it."
+            )
         self._box = _box(image, region)
         spatial = "ZYX" if recipe.generator.ndim == "3d" else "YX"
         self.layout = Layout(image.axes, spatial, joint=recipe.generator.joint_channels)
@@ -96,8 +104,9 @@ class Preparation:
         stable[~seen] = 0
         self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
-        self._seen = seen
-        self._weights = np.where(self.layout.stack(self.inside[self._box]), 1.0, recipe.fit.outside) * seen
+        self._seen, self._measured = seen, measured
+        weighty = np.ones(image.shape, bool) if region is None else region
+        self._weights = np.where(self.layout.stack(weighty[self._box]) & spread_out, 1.0, recipe.fit.outside) * seen
 
     @property
     def images(self) -> int:
@@ -117,7 +126,7 @@ class Preparation:
 
     def problems(self, device: torch.device) -> list[Problem]:
         """Return one problem for all images (a shared network), or under full supervision one per image."""
-        operator = Identity(self.spacing)
+        operator = self.task.operator(self.spacing)
         observation = torch.from_numpy(self._to_batch(self._observation))
         # A voxel of a colour image counts as measured when all of its samples are.
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
@@ -130,7 +139,7 @@ class Preparation:
         return [whole.only(n) for n in range(self.images)]
 
     def values(self, stack: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the image's axes.
+        """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the canvas.
 
         Fewer than all images may be given; the rest, and whatever is outside the region or was not
         measured, keeps its value.
@@ -138,7 +147,7 @@ class Preparation:
         Returns
         -------
         values, replaced
-            Arrays of the image's shape: floating-point values, and which of them are new.
+            Arrays of the canvas's shape: floating-point values, and which of them are new.
         """
         g, s, m, *spatial = self._stack_shape
         done = np.zeros(g * m, bool)
@@ -148,9 +157,9 @@ class Preparation:
         stable = self.scaling.inverse(self._from_batch(full), self._whole.dtype)
         restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._stack_shape)
         fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), self._stack_shape)
-        replaced = np.zeros(self.image.shape, bool)
+        replaced = np.zeros(self.canvas.shape, bool)
         replaced[self._box] = self.inside[self._box] & self.layout.unstack(fitted, self._shape)
-        out = self._whole.copy()
+        out = _as_float(self.canvas.array)
         out[replaced] = self.layout.unstack(restored, self._shape)[replaced[self._box]]
         return out, replaced
 
@@ -168,15 +177,15 @@ class Preparation:
             The result, and how many voxels were clipped.
         """
         dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.image.dtype
-        array = self.image.array.astype(dtype)
+        array = self.canvas.array.astype(dtype)
         array[replaced], clipped = cast(values[replaced], dtype, self.image.value_range)
-        return self.image.with_array(array), clipped
+        return self.canvas.with_array(array), clipped
 
     def rounding(self) -> str | None:
         """Warn where whole numbers are too coarse for what the noise leaves."""
         if self.constant or self.image.dtype.kind == "f" or self.recipe.output.dtype == "float32":
             return None
-        middle = np.median(self._whole[self.inside])
+        middle = np.median(self._whole[self._measured])
         sd = min(float(np.sqrt(e.model.variance(middle))) for e in self.estimates)
         if sd >= COARSE:
             return None
@@ -268,46 +277,6 @@ class Preparation:
     def _from_batch(self, batch: NDArray[Any]) -> NDArray[Any]:
         g, s, m, *spatial = self._stack_shape
         return np.moveaxis(batch.reshape(g, m, s, *spatial), 1, 2)
-
-
-def region_array(
-    image: Image, region: NDArray[Any] | Image | None, name: str = "region of interest"
-) -> NDArray[np.bool_] | None:
-    """Bring a region onto an image's axes.
-
-    Parameters
-    ----------
-    image
-        What will be restored.
-    region
-        Non-zero inside; of the image's shape, or of that of its spatial axes. An `Image` must lie on the image's
-        grid, too.
-    name
-        What to call it in an error.
-
-    Raises
-    ------
-    ImageError
-        If the shapes do not fit or nothing is inside.
-    """
-    if region is None:
-        return None
-    given = on_grid(image, region, name=name).array if isinstance(region, Image) else np.asarray(region)
-    array: NDArray[np.bool_] = np.isfinite(given) & (given != 0)
-    spatial = tuple(image.size_of(a) for a in image.spatial_axes)
-    if array.shape == image.shape:
-        inside = array
-    elif array.shape == spatial:
-        index = tuple(slice(None) if a in image.spatial_axes else None for a in image.axes)
-        inside = np.broadcast_to(array[index], image.shape)
-    else:
-        raise ImageError(
-            f"The {name}'s shape {array.shape} fits neither the image's {image.shape} ({image.axes}) "
-            f"nor its spatial shape {spatial} ({image.spatial_axes})."
-        )
-    if not inside.any():
-        raise ImageError(f"The {name} is empty: it has no non-zero voxel.")
-    return inside
 
 
 def _at_most(estimate: noise_estimate.NoiseEstimate) -> float:

@@ -192,6 +192,8 @@ class OutputOptions(_Group):
 
     dtype: Literal["same", "float32"] = "same"
     """Type of the result's values: that of the input (rounded and clipped for integers) or float32."""
+    known: Literal["keep", "restore"] = "keep"
+    """Inpainting: `keep` the known voxels bit-identical, or `restore` them, too, without their noise."""
     classical: Literal["blend", "beside", "none"] = "blend"
     """Classical results: `blend` weighs them into the network's by an unbiased estimate of the error, `beside` only
     reports them, `none` leaves them out."""

@@ -18,6 +18,8 @@ class Report:
 
     Attributes
     ----------
+    task
+        Name of what was asked for (``"denoise"``).
     recipe
         The recipe with every option decided.
     reasons
@@ -46,6 +48,7 @@ class Report:
         What it would take to do better.
     """
 
+    task: str
     recipe: Recipe
     reasons: dict[str, str]
     noise: tuple[str, ...]

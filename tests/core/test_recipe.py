@@ -62,6 +62,7 @@ OTHER = {
     "stop.split": 0.7,
     "stop.max_seconds": 12.5,
     "output.dtype": "float32",
+    "output.known": "restore",
     "output.classical": "beside",
 }
 

@@ -1,0 +1,88 @@
+"""Preferences: what a task would have an open recipe be, with the reasons. What the user decided stays so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dip_sci import choices
+from dip_sci.errors import RecipeError
+from dip_sci.tasks import Inpaint
+
+if TYPE_CHECKING:
+    from dip_sci.image import Image
+    from dip_sci.recipe import Recipe
+    from dip_sci.tasks import Task
+
+    Reasons = dict[str, str]
+
+DEEP = 12.0
+"""Distance in voxels into a hole, from which on nothing around it says by example what is in it."""
+
+SEEING = ("auto", "hourglass", "unet")
+"""Generators that can be shown an image, and so be taught by examples."""
+
+DEEP_CHANNELS: dict[str, tuple[int, ...]] = {"2d": (16, 32, 64, 128, 128, 128), "3d": (16, 32, 64, 128)}
+"""Of an hourglass for large holes. It has no skip connections: what they carry past its depth hurts there."""
+
+
+def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
+    """Fill in what a recipe leaves open and a task cares about.
+
+    Parameters
+    ----------
+    task
+        What is asked of the image.
+    recipe
+        As the user wrote it.
+    image
+        The observation.
+
+    Returns
+    -------
+    recipe, reasons
+        The recipe with some more options set, and by option, why.
+
+    Raises
+    ------
+    RecipeError
+        If an option contradicts the task.
+    """
+    if isinstance(task, Inpaint):
+        return _inpainting(task, recipe, image)
+    return recipe, {}
+
+
+def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
+    if recipe.supervision.recorrupt == "split":
+        raise RecipeError("supervision.recorrupt is split, which fills no holes: for inpainting, use hide.")
+    reasons: Reasons = {}
+    if task.planes and recipe.generator.ndim == "auto" and image.size_of("Z") > 1:
+        recipe = recipe.merged({"generator": {"ndim": "3d"}})
+        reasons["generator.ndim"] = "3d: of planes that are missing only their neighbours know"
+    if recipe.supervision.kind == "auto" and recipe.generator.kind in SEEING:
+        kind = "full" if task.depth > DEEP else "recorrupted"
+        recipe = recipe.merged({"supervision": {"kind": kind}})
+        reasons["supervision.kind"] = (
+            f"full: a hole is {task.depth:.0f} voxels deep, too far for an example to reach into"
+            if kind == "full"
+            else f"recorrupted: no hole is deeper than {task.depth:.0f} voxels, so that its like can be hidden elsewhere"
+        )
+    ndim = choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim
+    if recipe.supervision.kind == "full":
+        wishes: dict[str, dict[str, Any]] = {"stop": {"rule": "fixed"}}
+        if recipe.generator.kind in ("auto", "hourglass"):
+            wishes["generator"] = {"channels": DEEP_CHANNELS[str(ndim)], "skip_channels": (0,)}
+        return _open(recipe, wishes), reasons
+    reasons["supervision.recorrupt"] = "hide: to fill in what is not seen is what is asked for"
+    return _open(recipe, {"supervision": {"recorrupt": "hide", "hidden": choices.MANY_HIDDEN}}), reasons
+
+
+def _open(recipe: Recipe, wishes: dict[str, dict[str, Any]]) -> Recipe:
+    """Set those of some options that the recipe leaves open."""
+    changes = {
+        group: {
+            name: value for name, value in options.items() if getattr(getattr(recipe, group), name) in (None, "auto")
+        }
+        for group, options in wishes.items()
+    }
+    return recipe.merged(changes)
