@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dip_sci.io import read, write
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
-    from dip_sci.restore import denoise, inpaint, iter_restore
+    from dip_sci.restore import denoise, inpaint, iter_restore, super_resolve
 
 __version__ = "0.1.0"
 
@@ -29,11 +29,23 @@ _HOME = {
     "denoise": "dip_sci.restore",
     "inpaint": "dip_sci.restore",
     "iter_restore": "dip_sci.restore",
+    "super_resolve": "dip_sci.restore",
     "read": "dip_sci.io",
     "write": "dip_sci.io",
 }
 
-__all__ = ["DipSciError", "Image", "Recipe", "Restoration", "denoise", "inpaint", "iter_restore", "read", "write"]
+__all__ = [
+    "DipSciError",
+    "Image",
+    "Recipe",
+    "Restoration",
+    "denoise",
+    "inpaint",
+    "iter_restore",
+    "read",
+    "super_resolve",
+    "write",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from dip_sci.io.files import refuse_target
 from dip_sci.io.target import Target
 from dip_sci.recipe import Recipe, explain
 from dip_sci.region import on_grid
-from dip_sci.tasks import Inpaint, Task
+from dip_sci.tasks import Inpaint, SuperResolve, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +56,16 @@ RUN = Group("Options of the restoration", sort_key=1)
 Options = Annotated[Recipe | None, Parameter(name="*", group=RUN)]
 RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+
+def _factors(text: str) -> int | tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(
+            f"Factors are whole numbers, one or one per axis, as in 4 or 3,1,1; found {text!r}."
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 class Common(BaseModel):
@@ -123,6 +133,21 @@ def inpaint(source: Path, /, *, missing: Path | None = None, common: Shared, opt
         lambda image: Inpaint.of(image, common.mask(image, missing, "mask of missing voxels")),
         missing,
     )
+
+
+@app.command
+def super_resolve(source: Path, /, *, factor: str, common: Shared, options: Options = None) -> int:
+    """Make the voxels of one scan smaller.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    factor
+        How many times finer: one whole number for Y and X, or one for each spatial axis in the order of the scan's
+        axes (3,1,1 for slices of a volume that are three times too thick).
+    """
+    return _restore(source, common, options, lambda image: SuperResolve.of(image, _factors(factor)))
 
 
 @app.command

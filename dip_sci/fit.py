@@ -430,8 +430,12 @@ class _Run:
     def _watched(self) -> Tensor | None:
         if not self.supervision.averages_outputs:
             return None
-        y = self.problem.observation
-        inside = (self.problem.weights > 0).expand_as(y)[None].expand(self.settings.seeds, *y.shape)
+        y = self.problem.operator.finer(self.problem.observation)
+        inside = (
+            (self.problem.operator.finer(self.problem.weights) > 0)
+            .expand_as(y)[None]
+            .expand(self.settings.seeds, *y.shape)
+        )
         where = inside.flatten().nonzero().squeeze(1)
         rng = torch.Generator(self.device).manual_seed(self.settings.seed)
         return where[torch.randperm(len(where), generator=rng, device=self.device)[:WATCHED]]

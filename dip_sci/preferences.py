@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dip_sci import choices
 from dip_sci.errors import RecipeError
-from dip_sci.tasks import Inpaint
+from dip_sci.tasks import Inpaint, SuperResolve
 
 if TYPE_CHECKING:
     from dip_sci.image import Image
@@ -49,12 +49,18 @@ def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
     """
     if isinstance(task, Inpaint):
         return _inpainting(task, recipe, image)
+    if isinstance(task, SuperResolve):
+        return _super_resolution(task, recipe, image)
+    if recipe.supervision.recorrupt == "resample":
+        raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
     return recipe, {}
 
 
 def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
-    if recipe.supervision.recorrupt == "split":
-        raise RecipeError("supervision.recorrupt is split, which fills no holes: for inpainting, use hide.")
+    if recipe.supervision.recorrupt not in ("auto", "hide"):
+        raise RecipeError(
+            f"supervision.recorrupt is {recipe.supervision.recorrupt}, which fills no holes: for inpainting, use hide."
+        )
     reasons: Reasons = {}
     if task.planes and recipe.generator.ndim == "auto" and image.size_of("Z") > 1:
         recipe = recipe.merged({"generator": {"ndim": "3d"}})
@@ -75,6 +81,48 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
         return _open(recipe, wishes), reasons
     reasons["supervision.recorrupt"] = "hide: to fill in what is not seen is what is asked for"
     return _open(recipe, {"supervision": {"recorrupt": "hide", "hidden": choices.MANY_HIDDEN}}), reasons
+
+
+def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
+    across = task.factors[0] > 1
+    if across and recipe.generator.ndim == "2d":
+        raise RecipeError("generator.ndim is 2d, and voxels are to become finer along Z: leave it out.")
+    if across:
+        recipe = recipe.merged({"generator": {"ndim": "3d"}})
+    if recipe.supervision.kind == "full":
+        return _open(recipe, {"stop": {"rule": "fixed"}}), {}
+    if recipe.supervision.recorrupt not in ("auto", "resample"):
+        raise RecipeError(
+            f"supervision.recorrupt is {recipe.supervision.recorrupt}, which makes nothing finer: for super-resolution, "
+            "use resample."
+        )
+    ndim = str(choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim)
+    effort = SCALE_EFFORT["2d" if max(task.factors[1:]) == 1 else ndim]
+    wishes: dict[str, dict[str, Any]] = {
+        "supervision": {"kind": "recorrupted", "recorrupt": "resample", "passes": 8, "patch": effort.patch},
+        "fit": {"steps": effort.steps[recipe.preset], "rate": 0.001, "averaging": 0.99},
+        "stop": {"rule": "fixed"},
+    }
+    if recipe.generator.kind == "auto":
+        wishes["generator"] = {"kind": "plain", "channels": effort.channels}
+    return _open(recipe, wishes), {
+        "supervision.recorrupt": "resample: how to make it finer is learned where the finer image is known",
+        "fit.steps": f"{effort.steps[recipe.preset]}: preset {recipe.preset}",
+    }
+
+
+class _ScaleEffort(NamedTuple):
+    """What super-resolution takes."""
+
+    channels: tuple[int, ...]
+    patch: int
+    steps: dict[str, int]
+
+
+SCALE_EFFORT = {
+    "2d": _ScaleEffort((64,) * 7, 64, {"fast": 400, "balanced": 1500, "best": 5000}),
+    "3d": _ScaleEffort((32,) * 5, 32, {"fast": 200, "balanced": 600, "best": 2000}),
+}
 
 
 def _open(recipe: Recipe, wishes: dict[str, dict[str, Any]]) -> Recipe:

@@ -39,6 +39,7 @@ def record(image: Image, report: Report, *, digest: str | None = None) -> dict[s
     return {
         **conversion(image, digest=digest),
         "task": report.task,
+        "asked": report.asked,
         "recipe": report.recipe.model_dump(mode="json"),
         "seed": report.recipe.seed,
         "decided": report.reasons,

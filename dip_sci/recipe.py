@@ -46,6 +46,11 @@ class NoiseOptions(_Group):
     spatial: Literal["auto", "independent", "correlated"] = "auto"
     """Whether neighbouring voxels share noise; `auto`: as measured."""
 
+    @property
+    def given(self) -> bool:
+        """Whether it was said which noise there is."""
+        return self.model != "auto" or self.sigma is not None or self.gain is not None
+
     @model_validator(mode="after")
     def _one_model(self) -> NoiseOptions:
         camera = [name for name in ("gain", "offset", "read_noise") if getattr(self, name) is not None]
@@ -63,8 +68,9 @@ class NoiseOptions(_Group):
 class GeneratorOptions(_Group):
     """The untrained network."""
 
-    kind: Literal["auto", "hourglass", "unet"] = "auto"
-    """`hourglass`: the skip network of Ulyanov et al. 2018; `unet`: light, without normalisation, with dropout."""
+    kind: Literal["auto", "hourglass", "unet", "plain"] = "auto"
+    """`hourglass`: the skip network of Ulyanov et al. 2018; `unet`: light, without normalisation, with dropout;
+    `plain`: convolutions at full resolution."""
     ndim: Literal["auto", "2d", "3d"] = "auto"
     """2D (each plane an image) or 3D convolutions; `auto` decides by the spatial axes and the voxels' anisotropy."""
     neighbours: Annotated[int, Field(ge=0, le=8)] | None = None
@@ -109,14 +115,26 @@ class InputOptions(_Group):
     """Standard deviation of the normal noise added to the input at each step."""
 
 
+class OperatorOptions(_Group):
+    """How the image became what was observed."""
+
+    kernel: Literal["lanczos2", "lanczos3", "box", "gaussian"] = "lanczos2"
+    """Super-resolution: what made the coarse voxels. `lanczos2`, `lanczos3`: a sharp reduction, as of photographs;
+    `box`: the mean over a voxel (binning, slices with a rectangular profile); `gaussian`: a smooth profile as wide at
+    half its height as a voxel."""
+    denoise: Literal["auto", "yes", "no"] = "auto"
+    """Super-resolution: remove the noise first; `auto`: where it is strong."""
+
+
 class SupervisionOptions(_Group):
     """What the network learns from."""
 
     kind: Literal["auto", "full", "recorrupted"] = "auto"
     """`full`: the classic prior, fitted to every observed voxel from an input that carries no image.
     `recorrupted`: the observation, degraded once more, is the input; the observation is the target."""
-    recorrupt: Literal["auto", "hide", "split"] = "auto"
-    """How to degrade once more: hide voxels (noise independent from voxel to voxel) or split the noise in two."""
+    recorrupt: Literal["auto", "hide", "split", "resample"] = "auto"
+    """How to degrade once more: hide voxels (noise independent from voxel to voxel), split the noise in two, or
+    resample to coarser voxels (super-resolution)."""
     hidden: tuple[Share, Share] | None = None
     """Smallest and largest share of voxels hidden in a step (hide); by default, by how strong the noise is."""
     strength: tuple[Positive, Positive] = (1.0, 1.0)
@@ -211,6 +229,7 @@ class Recipe(_Group):
     noise: NoiseOptions = NoiseOptions()
     generator: GeneratorOptions = GeneratorOptions()
     input: InputOptions = InputOptions()
+    operator: OperatorOptions = OperatorOptions()
     supervision: SupervisionOptions = SupervisionOptions()
     fit: FitOptions = FitOptions()
     stop: StopOptions = StopOptions()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dip_sci.stopping import StopReason
 
@@ -20,6 +20,8 @@ class Report:
     ----------
     task
         Name of what was asked for (``"denoise"``).
+    asked
+        What it was given besides the image, as plain JSON values.
     recipe
         The recipe with every option decided.
     reasons
@@ -49,6 +51,7 @@ class Report:
     """
 
     task: str
+    asked: dict[str, Any]
     recipe: Recipe
     reasons: dict[str, str]
     noise: tuple[str, ...]

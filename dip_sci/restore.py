@@ -17,11 +17,12 @@ from dip_sci.recipe import Recipe
 from dip_sci.region import region_array
 from dip_sci.restoration import Report, Restoration
 from dip_sci.stopping import StopReason
-from dip_sci.tasks import Inpaint, Task
+from dip_sci.supervision_scale import Across, Resample
+from dip_sci.tasks import Inpaint, SuperResolve, Task
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -108,6 +109,42 @@ def inpaint(
         As for `denoise`, and if the mask does not fit, nothing is missing, or everything is.
     """
     task = Inpaint.of(image, missing)
+    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+
+
+def super_resolve(
+    image: Image,
+    factor: int | Sequence[int],
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Make the voxels of one image smaller.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    factor
+        How many times finer: a whole number for Y and X, or one for each spatial axis of the image in its order
+        (``(3, 1, 1)`` for slices that are three times too thick).
+    recipe, region, background, cancel
+        As for `denoise`. Outside the region, voxels are interpolated. What made the voxels coarse is
+        ``operator.kernel``.
+
+    Returns
+    -------
+    Restoration
+        On the finer grid, in the same field of view.
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the factor does not fit.
+    """
+    task = SuperResolve.of(image, factor)
     return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
 
 
@@ -244,6 +281,7 @@ class _Run:
         best = self.combinations[-1] if self.combinations else None
         report = Report(
             task=self.prepared.task.name,
+            asked=self.prepared.task.asked,
             recipe=self.recipe,
             reasons=self.choice.reasons | ({"output.classical": self.made_of or best.sentence} if best else {}),
             noise=tuple(e.sentence for e in self.prepared.estimates),
@@ -329,7 +367,7 @@ def _start(
     """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
     where, fit = problem.observation.device, recipe.fit
     rng = torch.Generator(where).manual_seed(recipe.seed)
-    teacher = _supervise(problem, prepared.task, recipe, rng)
+    teacher = _supervise(problem, prepared.task, recipe, prepared.spacing, rng)
     samples = problem.observation.shape[1]
     limit = recipe.stop.max_seconds
     assert fit.steps is not None
@@ -351,7 +389,7 @@ def _start(
         lambda: generators.build(
             recipe.generator, inside=teacher.inside, outside=samples, shape=teacher.shape, spacing=prepared.spacing
         ),
-        problem,
+        teacher.problem,
         teacher,
         stopping.build(recipe.stop),
         settings,
@@ -359,7 +397,9 @@ def _start(
     )
 
 
-def _supervise(problem: Problem, task: Task, recipe: Recipe, rng: torch.Generator) -> Supervision:
+def _supervise(
+    problem: Problem, task: Task, recipe: Recipe, spacing: Sequence[float], rng: torch.Generator
+) -> Supervision:
     options, seeds = recipe.supervision, recipe.fit.seeds
     watched = recipe.stop.rule == "held_out" and (options.kind == "full" or options.recorrupt == "hide")
     held_out = supervision.hold_out(problem, recipe.stop.held_out, rng) if watched else None
@@ -370,6 +410,10 @@ def _supervise(problem: Problem, task: Task, recipe: Recipe, rng: torch.Generato
     hidden = options.hidden or choices.FEW_HIDDEN
     assert options.passes is not None
     spatial = problem.observation.ndim - 2
+    if options.recorrupt == "resample":
+        finer = task.finer("ZYX")
+        scale = Across if finer[0] > 1 and max(finer[1:]) == 1 else Resample
+        return scale(problem, patch=options.patch, seeds=seeds, passes=options.passes, spacing=spacing)
     # A volume's patch is flatter: planes are fewer than rows.
     patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
     if options.recorrupt == "split":

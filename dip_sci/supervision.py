@@ -59,6 +59,11 @@ class Supervision(Protocol):
     """One way to learn from a single image."""
 
     @property
+    def problem(self) -> Problem:
+        """Whose data term a lesson is measured by."""
+        ...
+
+    @property
     def inside(self) -> int:
         """Channels of the network's input."""
         ...
@@ -158,10 +163,10 @@ class Full:
             drawn = [problem.noise(rng) for _ in range((seeds + 1) // 2)]
             self.added = torch.stack([sign * e for e in drawn for sign in (1, -1)])[:seeds]
             self.target = self.target + split * self.added
-        self.z = torch.stack([inputs.make(options, seen, rng) for seen in self.target])
+        self.z = torch.stack([inputs.make(options, problem.operator.finer(seen), rng) for seen in self.target])
         self.jitter = inputs.Jitter(self.z, options.jitter, rng)
         self.inside = self.z.shape[2]
-        self.shape = tuple(problem.observation.shape[2:])
+        self.shape = tuple(self.z.shape[3:])
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""

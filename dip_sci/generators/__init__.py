@@ -9,6 +9,7 @@ from torch import nn
 from dip_sci.errors import RecipeError
 from dip_sci.generators.hourglass import Hourglass, per_scale
 from dip_sci.generators.layers import strides_by_scale
+from dip_sci.generators.plain import Plain
 from dip_sci.generators.unet import UNet
 
 if TYPE_CHECKING:
@@ -52,6 +53,15 @@ def build(
         skip = per_scale(options.skip_channels or (0,), levels, "generator.skip_channels")
     except ValueError as error:
         raise RecipeError(f"{error}.") from None
+    if options.kind == "plain":
+        return Plain(
+            ndim,
+            inside,
+            outside,
+            channels=channels,
+            kernel=kernel_down[0],
+            normalisation="none" if options.norm == "auto" else options.norm,
+        )
     strides = strides_by_scale(shape, spacing, levels)
     if options.kind == "hourglass":
         return Hourglass(

@@ -8,7 +8,10 @@ from dip_sci.errors import ImageError, RecipeError
 from dip_sci.image import Image
 from dip_sci.restore import inpaint
 
-LEARN = {"generator": {"channels": (8, 8, 8), "dropout": 0.0}, "fit": {"steps": 60, "rate": 0.01, "precision": "float32"}}
+LEARN = {
+    "generator": {"channels": (8, 8, 8), "dropout": 0.0},
+    "fit": {"steps": 60, "rate": 0.01, "precision": "float32"},
+}
 
 
 def holes(*shape, share=0.5, seed=3):

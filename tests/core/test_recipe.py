@@ -39,6 +39,8 @@ OTHER = {
     "input.channels": 2,
     "input.scale": 0.5,
     "input.jitter": 0.0,
+    "operator.kernel": "box",
+    "operator.denoise": "no",
     "supervision.kind": "full",
     "supervision.recorrupt": "split",
     "supervision.hidden": (0.2, 0.3),
