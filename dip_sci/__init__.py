@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dip_sci.io import read, write
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
-    from dip_sci.restore import denoise, iter_restore
+    from dip_sci.restore import denoise, inpaint, iter_restore, super_resolve
 
 __version__ = "0.1.0"
 
@@ -33,10 +33,12 @@ _HOME = {
     "compress": "dip_sci.compression",
     "decompress": "dip_sci.decompression",
     "denoise": "dip_sci.restore",
+    "inpaint": "dip_sci.restore",
     "iter_compress": "dip_sci.compression",
     "iter_pre_image": "dip_sci.inversion",
     "iter_restore": "dip_sci.restore",
     "pre_image": "dip_sci.inversion",
+    "super_resolve": "dip_sci.restore",
     "read": "dip_sci.io",
     "write": "dip_sci.io",
 }
@@ -50,11 +52,13 @@ __all__ = [
     "compress",
     "decompress",
     "denoise",
+    "inpaint",
     "iter_compress",
     "iter_pre_image",
     "iter_restore",
     "pre_image",
     "read",
+    "super_resolve",
     "write",
 ]
 

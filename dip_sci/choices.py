@@ -228,10 +228,10 @@ def _supervised(recipe: Recipe, reasons: dict[str, str]) -> Literal["full", "rec
 def _generator(recipe: Recipe, full: bool, ndim: str, effort: _Effort) -> dict[str, Any]:
     options = recipe.generator
     kind = options.kind if options.kind != "auto" else ("hourglass" if full else "unet")
-    if options.output == "sigmoid" and (kind == "unet" or not full):
+    if options.output == "sigmoid" and (kind in ("unet", "plain") or not full):
         raise RecipeError(
             f"generator.output is sigmoid, with generator.kind {kind} and supervision.kind "
-            f"{'full' if full else 'recorrupted'}: only under full supervision can a network end in one, and unet cannot."
+            f"{'full' if full else 'recorrupted'}: only under full supervision can a network end in one, and unet and plain cannot."
         )
     decided: dict[str, Any] = {"ndim": ndim, "kind": kind}
     if kind == "pixels":
@@ -241,7 +241,7 @@ def _generator(recipe: Recipe, full: bool, ndim: str, effort: _Effort) -> dict[s
         decided["skip_channels"] = options.skip_channels or (4,)
     if kind == "unet":
         decided["dropout"] = _or(options.dropout, 0.0 if full else 0.3)
-    if kind not in ("classic_unet", "resnet"):
+    if kind not in ("plain", "classic_unet", "resnet"):
         decided["upsample"] = options.upsample or (("linear",) if kind == "deep_decoder" else ("nearest",))
     return decided
 

@@ -164,6 +164,8 @@ def iter_pre_image(
     if len(fitted.estimate) > 1:
         spread = image.with_array(np.std([shown.values(e) for e in fitted.estimate], axis=0, ddof=1).astype(np.float32))
     report = Report(
+        task="pre_image",
+        asked={"layer": layer},
         recipe=choice.recipe,
         reasons=choice.reasons,
         noise=(),
@@ -206,6 +208,7 @@ class Activations:
         self.module = copy.deepcopy(module).eval().requires_grad_(requires_grad=False)
         self.layer, self.preprocess = layer, preprocess
         self.low, self.width, self.scale = low, width, 1.0
+        self.shape: tuple[int, ...] = ()
         parts = dict(self.module.named_modules())
         if not layer or layer not in parts:
             names = [name for name in parts if name]
@@ -248,7 +251,7 @@ class Activations:
         if not bool(torch.isfinite(y).all()):
             raise ImageError(f"The activations of layer {self.layer!r} for this image are not all finite numbers.")
         spread = float(y.std()) if y.numel() > 1 else 0.0
-        self.scale = spread or 1.0
+        self.scale, self.shape = spread or 1.0, tuple(x.shape[1:])
         y = y / self.scale
         ones = torch.ones_like(y[:, :1])
         return Problem(y, ones, ones.clone(), torch.ones_like(y), self)
@@ -271,6 +274,10 @@ class Activations:
         # Flat activations get the spatial axes that a problem's parts have.
         out: Tensor = found.float()[(...,) + (None,) * max(0, 4 - found.ndim)] / self.scale
         return out
+
+    def finer(self, y: Tensor) -> Tensor:
+        """See `Operator`: activations say nothing about single voxels, so that this is an empty image."""
+        return y.new_zeros(len(y), *self.shape)
 
     def features(self, channels: int) -> int:
         """See `Operator`: no network is shown a guess under full supervision."""
@@ -322,6 +329,8 @@ def _asked(recipe: Recipe | None) -> Recipe:
         extra = given.get(group, {})
         if extra and extra != {"kind": "full"}:
             raise RecipeError(f"{group}.{next(iter(extra))} means nothing for a pre-image: leave it out.")
+    if given.get("input", {}).get("kind") == "image":
+        raise RecipeError("input.kind is image, which would give the pre-image away: leave it out.")
     kind = given.get("generator", {}).get("kind", "hourglass")
     base = PAPER.model_dump(exclude_unset=True)
     if kind not in ("auto", "hourglass"):
@@ -344,7 +353,7 @@ def _fit(
     shape, spacing = tuple(shown.tensor.shape[2:]), spacings(shown.image, shown.spatial)
     rng = torch.Generator(where).manual_seed(recipe.seed)
     grid = generators.input_grid(options, shape, spacing)
-    teacher = Full(problem, recipe.input, fit.seeds, None, rng, grid=grid, shape=shape)
+    teacher = Full(problem, recipe.input, fit.seeds, None, rng, grid=grid)
     assert fit.steps is not None
     assert fit.rate is not None
     assert fit.averaging is not None

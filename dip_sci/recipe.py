@@ -29,15 +29,15 @@ DEAF = ("deep_decoder", "conv_decoder", "pixels")
 """Generators that make an image out of a small input of their own, and cannot be shown one."""
 
 BELONGS = {
-    "channels": ("hourglass", "unet", "classic_unet", "resnet", "deep_decoder", "conv_decoder"),
+    "channels": ("hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder"),
     "up_channels": ("hourglass",),
     "skip_channels": ("hourglass",),
-    "kernel_down": ("hourglass", "unet", "classic_unet", "resnet"),
+    "kernel_down": ("hourglass", "unet", "plain", "classic_unet", "resnet"),
     "kernel_up": ("hourglass", "unet", "conv_decoder"),
     "downsample": ("hourglass", "unet"),
     "upsample": ("hourglass", "unet", "deep_decoder", "conv_decoder"),
     "pointwise": ("hourglass",),
-    "norm": ("hourglass", "unet", "classic_unet", "resnet", "deep_decoder", "conv_decoder"),
+    "norm": ("hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder"),
     "output": ("hourglass", "classic_unet", "resnet", "deep_decoder", "conv_decoder", "pixels"),
     "dropout": ("unet",),
 }
@@ -65,6 +65,11 @@ class NoiseOptions(_Group):
     spatial: Literal["auto", "independent", "correlated"] = "auto"
     """Whether neighbouring voxels share noise; `auto`: as measured."""
 
+    @property
+    def given(self) -> bool:
+        """Whether it was said which noise there is."""
+        return self.model != "auto" or self.sigma is not None or self.gain is not None
+
     @model_validator(mode="after")
     def _one_model(self) -> NoiseOptions:
         camera = [name for name in ("gain", "offset", "read_noise") if getattr(self, name) is not None]
@@ -82,13 +87,14 @@ class NoiseOptions(_Group):
 class GeneratorOptions(_Group):
     """The untrained network."""
 
-    kind: Literal["auto", "hourglass", "unet", "classic_unet", "resnet", "deep_decoder", "conv_decoder", "pixels"] = (
-        "auto"
-    )
+    kind: Literal[
+        "auto", "hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder", "pixels"
+    ] = "auto"
     """`hourglass`: the skip network of Ulyanov et al. 2018, without skips an encoder-decoder; `unet`: light, without
-    normalisation, with dropout; `classic_unet`, `resnet`: the others that the paper compares. Those that no image is
-    shown to (full supervision): `deep_decoder`: 1x1 convolutions (Heckel & Hand 2019); `conv_decoder`: 3x3 ones on
-    ever finer grids (Darestani & Heckel 2021); `pixels`: no network, each voxel a parameter."""
+    normalisation, with dropout; `plain`: convolutions at full resolution; `classic_unet`, `resnet`: the others that the
+    paper compares. Those that no image is shown to (full supervision): `deep_decoder`: 1x1 convolutions (Heckel & Hand
+    2019); `conv_decoder`: 3x3 ones on ever finer grids (Darestani & Heckel 2021); `pixels`: no network, each voxel a
+    parameter."""
     ndim: Literal["auto", "2d", "3d"] = "auto"
     """2D (each plane an image) or 3D convolutions; `auto` decides by the spatial axes and the voxels' anisotropy."""
     neighbours: Annotated[int, Field(ge=0, le=8)] | None = None
@@ -115,7 +121,7 @@ class GeneratorOptions(_Group):
     pointwise: bool = True
     """Follow each convolution on the way up by a 1x1 convolution (hourglass)."""
     norm: Literal["auto", "batch", "instance", "none"] = "auto"
-    """Normalisation layers; `auto`: none for unet, instance for classic_unet, else batch."""
+    """Normalisation layers; `auto`: none for unet and plain, instance for classic_unet, else batch."""
     output: Literal["linear", "sigmoid"] = "linear"
     """Last layer. The sigmoid is the paper's, for photographs; it squeezes values into the observed range."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -145,14 +151,26 @@ class InputOptions(_Group):
     """Standard deviation of the normal noise added to the input at each step; by default 1/30, for decoders none."""
 
 
+class OperatorOptions(_Group):
+    """How the image became what was observed."""
+
+    kernel: Literal["lanczos2", "lanczos3", "box", "gaussian"] = "lanczos2"
+    """Super-resolution: what made the coarse voxels. `lanczos2`, `lanczos3`: a sharp reduction, as of photographs;
+    `box`: the mean over a voxel (binning, slices with a rectangular profile); `gaussian`: a smooth profile as wide at
+    half its height as a voxel."""
+    denoise: Literal["auto", "yes", "no"] = "auto"
+    """Super-resolution: remove the noise first; `auto`: where it is strong."""
+
+
 class SupervisionOptions(_Group):
     """What the network learns from."""
 
     kind: Literal["auto", "full", "recorrupted"] = "auto"
     """`full`: the classic prior, fitted to every observed voxel from an input that carries no image.
     `recorrupted`: the observation, degraded once more, is the input; the observation is the target."""
-    recorrupt: Literal["auto", "hide", "split"] = "auto"
-    """How to degrade once more: hide voxels (noise independent from voxel to voxel) or split the noise in two."""
+    recorrupt: Literal["auto", "hide", "split", "resample"] = "auto"
+    """How to degrade once more: hide voxels (noise independent from voxel to voxel), split the noise in two, or
+    resample to coarser voxels (super-resolution)."""
     hidden: tuple[Share, Share] | None = None
     """Smallest and largest share of voxels hidden in a step (hide); by default, by how strong the noise is."""
     strength: tuple[Positive, Positive] = (1.0, 1.0)
@@ -231,6 +249,8 @@ class OutputOptions(_Group):
 
     dtype: Literal["same", "float32"] = "same"
     """Type of the result's values: that of the input (rounded and clipped for integers) or float32."""
+    known: Literal["keep", "restore"] = "keep"
+    """Inpainting: `keep` the known voxels bit-identical, or `restore` them, too, without their noise."""
     classical: Literal["blend", "beside", "none"] = "blend"
     """Classical results: `blend` weighs them into the network's by an unbiased estimate of the error, `beside` only
     reports them, `none` leaves them out."""
@@ -248,6 +268,7 @@ class Recipe(_Group):
     noise: NoiseOptions = NoiseOptions()
     generator: GeneratorOptions = GeneratorOptions()
     input: InputOptions = InputOptions()
+    operator: OperatorOptions = OperatorOptions()
     supervision: SupervisionOptions = SupervisionOptions()
     fit: FitOptions = FitOptions()
     stop: StopOptions = StopOptions()

@@ -13,6 +13,7 @@ from dip_sci.generators.deep_decoder import DeepDecoder, coarsest
 from dip_sci.generators.hourglass import Hourglass, per_scale
 from dip_sci.generators.layers import strides_by_scale
 from dip_sci.generators.pixels import Pixels
+from dip_sci.generators.plain import Plain
 from dip_sci.generators.resnet import ResNet
 from dip_sci.generators.unet import UNet
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "input_grid"]
 
-NORMS = {"unet": "none", "classic_unet": "instance"}
+NORMS = {"unet": "none", "plain": "none", "classic_unet": "instance"}
 """What `auto` normalises by, where it is not by batch."""
 
 
@@ -119,6 +120,8 @@ def _network(
             normalisation=normalisation,
             **ends,
         )
+    if kind == "plain":
+        return Plain(ndim, inside, outside, channels=channels, kernel=kernel_down[0], normalisation=normalisation)
     if kind == "resnet":
         if len(set(channels)) > 1:
             raise ValueError(f"generator.channels must be alike for all blocks of the resnet, found {channels}")

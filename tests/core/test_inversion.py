@@ -79,7 +79,7 @@ def test_without_a_network_total_variation_is_all_the_prior():
         fit = {"steps": 200, "rate": 0.02, **fit}
         return pre_image(blur, "1", image, Recipe.parse({"device": "cpu", "generator": {"kind": "pixels"}, "fit": fit}))
 
-    free, smooth = found(), found(tv=1.0)
+    free, smooth = found(), found(tv=100.0)
     assert free.report.data_terms[-1] < 0.05 * free.report.data_terms[0]
     steps = [np.abs(np.diff(r.image.array, axis=0)).mean() for r in (free, smooth)]
     assert steps[1] < 0.8 * steps[0]

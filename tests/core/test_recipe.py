@@ -39,6 +39,8 @@ OTHER = {
     "input.channels": 2,
     "input.scale": 0.5,
     "input.jitter": 0.0,
+    "operator.kernel": "box",
+    "operator.denoise": "no",
     "supervision.kind": "full",
     "supervision.recorrupt": "split",
     "supervision.hidden": (0.2, 0.3),
@@ -63,6 +65,7 @@ OTHER = {
     "stop.split": 0.7,
     "stop.max_seconds": 12.5,
     "output.dtype": "float32",
+    "output.known": "restore",
     "output.classical": "beside",
 }
 
