@@ -30,12 +30,12 @@ def main() -> None:
     rows, shown = [], []
     paths = ("cset9/image_F16_512rgb.png", "cset9/kodim03.png", "cset9/image_Baboon512rgb.png")
     for path in paths[: 2 if form.quick else None]:
-        values = common.crop(common.picture(path), 192 if form.quick else None).astype(np.uint8)
+        values = common.crop(common.picture(path), 128 if form.quick else None).astype(np.uint8)
         name = path.rpartition("/")[2].partition(".")[0].removeprefix("image_")
         pictures = []
         for factor in (8, 32):
             result = compress(
-                Image(values, "YXS"), factor=factor, steps=800 if form.quick else 5000, device=form.device
+                Image(values, "YXS"), factor=factor, steps=600 if form.quick else 5000, device=form.device
             )
             plain = smaller(values, result.factor)
             scores = [common.psnr(x, values.astype(float)) for x in (plain, result.image.array)]

@@ -54,14 +54,14 @@ def main() -> None:
     form = common.form(__doc__)
     rows, shown = [], []
     for name, at in (("library", (0.45, 0.4)), ("vase", (0.55, 0.55))):
-        side = 160 if form.quick else None
+        side = 112 if form.quick else None
         truth = common.crop(common.picture(f"ulyanov_data/inpainting/{name}.png"), side, at)
         mask = common.crop(common.picture(f"ulyanov_data/inpainting/{name}_mask.png", grey=True), side, at)
         missing = mask < 128
         broken = np.where(missing[..., None], 128, truth)
         pictures = [("observed", broken)]
         for label, changes in architectures(form.quick).items():
-            base = form.recipe(steps=(500, 3001)).model_dump(exclude_unset=True)
+            base = form.recipe(steps=(250, 3001)).model_dump(exclude_unset=True)
             base["generator"] = {"kind": "hourglass", "output": "sigmoid"}
             recipe = type(form.default()).parse(base).merged(changes)
             found, seconds = common.timed(

@@ -61,25 +61,25 @@ def main() -> None:
     for number, (name, printed) in enumerate(PRINTED.items()):
         if form.quick and name not in QUICK:
             continue
-        truth = common.crop(common.picture(f"csc11/{name}.png", grey=True), 128 if form.quick else None)
+        truth = common.crop(common.picture(f"csc11/{name}.png", grey=True), 96 if form.quick else None)
         missing = np.random.default_rng(number).random(truth.shape) < 0.5
-        row, pictures = compared(form, name, truth, missing, half, (1000, 11_000))
+        row, pictures = compared(form, name, truth, missing, half, (500, 11_000))
         rows.append([*row, printed])
         shown.append(pictures)
     means = [sum(row[k] for row in rows) / len(rows) for k in (1, 2, 3)]
     rows.append(["mean", *means, "", "", 33.44])
-    truth = common.crop(common.picture("ulyanov_data/inpainting/kate.png"), 192 if form.quick else None, (0.35, 0.55))
+    truth = common.crop(common.picture("ulyanov_data/inpainting/kate.png"), 128 if form.quick else None, (0.35, 0.55))
     text = common.crop(
-        common.picture("ulyanov_data/inpainting/kate_mask.png", grey=True), 192 if form.quick else None, (0.35, 0.55)
+        common.picture("ulyanov_data/inpainting/kate_mask.png", grey=True), 128 if form.quick else None, (0.35, 0.55)
     )
     wide = {
         "generator": {"skip_channels": [32 if form.quick else 128], "upsample": ["nearest"]},
         "input": {"jitter": 0.03},
     }
-    row, pictures = compared(form, "kate, text", truth, text < 128, wide, (600, 6001))
+    row, pictures = compared(form, "kate, text", truth, text < 128, wide, (300, 6001))
     rows.append([*row, ""])
     shown.append(pictures)
-    print("\nHalf of the pixels missing; text" + (", crops of 128 and 192 (in print: whole)" if form.quick else ""))
+    print("\nHalf of the pixels missing; text" + (", crops of 96 and 128 (in print: whole)" if form.quick else ""))
     common.table(["picture", "biharmonic", "classic prior", "ours", "its s", "ours s", "paper"], rows)
     print("In print: prior 33.44, convolutional sparse coding 31.16 dB.")
     common.sheet("inpainting", shown)

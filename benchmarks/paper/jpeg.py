@@ -35,9 +35,9 @@ def compressed(values: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Print a table and a contact sheet."""
     form = common.form(__doc__)
-    side = 160 if form.quick else None
+    side = 128 if form.quick else None
     rows, shown = [], []
-    recipe = form.recipe(NARROW, steps=(1200, 2400))
+    recipe = form.recipe(NARROW, steps=(600, 2400))
     for path in ("ulyanov_data/denoising/snail.jpg", "cset9/kodim03.png", "cset9/image_House256rgb.png"):
         given = common.crop(common.picture(path), side, (0.3, 0.5))
         name = path.rpartition("/")[2].partition(".")[0].removeprefix("image_")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dip_sci.recipe import Recipe
 
-LEVEL = 0.01
+LEVEL = 0.005
 """Mean square error on the range 0 to 1 at which steps are counted."""
 
 
@@ -76,14 +76,14 @@ def draw(curves: dict[str, list[float]], level: float) -> None:
 def main() -> None:
     """Print the steps, draw the figure, check the order."""
     form = common.form(__doc__)
-    clean = common.crop(common.picture("cset9/image_F16_512rgb.png"), 96 if form.quick else None, (0.45, 0.6))
+    clean = common.crop(common.picture("cset9/image_F16_512rgb.png"), 64 if form.quick else None, (0.45, 0.6))
     quick: dict[str, Any] = {"input": {"jitter": 0.0}}
-    recipe = form.recipe(quick, steps=(800, 10_000))
+    recipe = form.recipe(quick, steps=(500, 10_000))
     curves = {}
     for name, values in targets(clean).items():
         curves[name] = curve(values, recipe)
         print(f"{name}: {steps_to(curves[name], LEVEL)}", flush=True)
-    levels = (0.03, LEVEL, 0.003)
+    levels = (0.02, 0.01, LEVEL)
     common.table(
         ["target", *(f"steps to {level:g}" for level in levels), "last error"],
         [

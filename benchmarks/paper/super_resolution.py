@@ -57,8 +57,8 @@ def recipes(form: common.Form, factor: int) -> dict[str, Recipe]:
     for gone in ("channels", "skip_channels", "upsample"):
         pixels[gone] = None
     pixels["norm"] = "auto"
-    full = form.recipe({"input": {"jitter": 0.03 if factor == 4 else 0.05}}, steps=(500, 2000 if factor == 4 else 4000))
-    bare = form.recipe({"generator": pixels}, steps=(500, 2000))
+    full = form.recipe({"input": {"jitter": 0.03 if factor == 4 else 0.05}}, steps=(300, 2000 if factor == 4 else 4000))
+    bare = form.recipe({"generator": pixels}, steps=(300, 2000))
     return {
         "no prior": bare,
         "TV": bare.merged({"fit": {"tv": TV}}),
@@ -80,8 +80,8 @@ def main() -> None:
         if form.quick and (group, factor) not in (("set5", 4), ("set5", 8)):
             continue
         rows, shown = [], []
-        for name in SETS[group][: 3 if form.quick else None]:
-            truth = common.crop(common.picture(f"{group}/{name}.bmp"), 192 if form.quick else None)
+        for name in SETS[group][: 2 if form.quick else None]:
+            truth = common.crop(common.picture(f"{group}/{name}.bmp"), 128 if form.quick else None)
             truth = truth[tuple(slice(0, n - n % factor) for n in truth.shape[:2])]
             small = coarse(truth, factor)
             found: dict[str, NDArray[Any]] = {"bicubic": bicubic(small, factor)}
@@ -95,7 +95,7 @@ def main() -> None:
             shown.append([(f"{k} {scores[k]:.2f}", v) for k, v in found.items()] + [("truth", truth)])
             print(f"{name} x{factor}: " + ", ".join(f"{k} {v:.2f}" for k, v in scores.items()), flush=True)
         rows.append(["mean", *(sum(row[k] for row in rows) / len(rows) for k in range(1, 6)), ""])
-        print(f"\n{group} x{factor}" + (", crops of 192 x 192 (in print: whole pictures)" if form.quick else ""))
+        print(f"\n{group} x{factor}" + (", crops of 128 x 128 (in print: whole pictures)" if form.quick else ""))
         common.table(["picture", "bicubic", "no prior", "TV", "classic prior", "ours", "ours s"], rows)
         print(f"In print: {PRINTED[group, factor]} dB.")
         common.sheet(f"super_resolution_{group}_x{factor}", shown)

@@ -53,10 +53,7 @@ def build(
     assert options.channels is not None
     if 0 in options.channels:
         raise RecipeError(f"generator.channels must be positive, found {options.channels}.")
-    try:
-        return _network(options, options.channels, inside, outside, shape, spacing)
-    except ValueError as error:
-        raise RecipeError(f"{error}.") from None
+    return _network(options, options.channels, inside, outside, shape, spacing)
 
 
 def input_grid(options: GeneratorOptions, shape: Sequence[int], spacing: Sequence[float]) -> Grid:
@@ -91,6 +88,8 @@ def _network(
     kernel_down = per_scale(options.kernel_down, below + (kind == "classic_unet"), "generator.kernel_down")
     kernel_up = per_scale(options.kernel_up, below, "generator.kernel_up")
     upsample = per_scale(options.upsample or ("nearest",), below, "generator.upsample")
+    if kind == "plain":
+        return Plain(ndim, inside, outside, channels=channels, kernel=kernel_down[0], normalisation=normalisation)
     strides = strides_by_scale(shape, spacing, below)
     if kind == "hourglass":
         return Hourglass(
@@ -120,11 +119,9 @@ def _network(
             normalisation=normalisation,
             **ends,
         )
-    if kind == "plain":
-        return Plain(ndim, inside, outside, channels=channels, kernel=kernel_down[0], normalisation=normalisation)
     if kind == "resnet":
         if len(set(channels)) > 1:
-            raise ValueError(f"generator.channels must be alike for all blocks of the resnet, found {channels}")
+            raise RecipeError(f"generator.channels must be alike for all blocks of the resnet, found {channels}.")
         return ResNet(
             ndim, inside, outside, width=channels[0], kernels=kernel_down, normalisation=normalisation, **ends
         )
