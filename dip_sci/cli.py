@@ -103,7 +103,7 @@ def denoise(
     from dip_sci import provenance
 
     chosen = _recipe(recipe, options)
-    image = io.read(source, axes=axes, series=series)
+    image = io.read(source, axes=axes, series=series, lazy=True)
     inside, noise_only = (
         None if mask is None else on_grid(image, io.read(mask), resample=resample_region, name=name)
         for mask, name in ((region, "region of interest"), (background, "background region"))
@@ -152,7 +152,7 @@ def convert(
     """
     from dip_sci import provenance
 
-    image = io.read(source, axes=axes, series=series)
+    image = io.read(source, axes=axes, series=series, lazy=True)
     target = Target(io.completed(output, image))
     image = image.with_notes(*io.not_kept(target.file, image))
     target.refuse(image, __version__, overwrite=overwrite, inputs=[source])

@@ -112,7 +112,7 @@ def iter_restore(
         As for `denoise`.
     """
     started = time.monotonic()
-    recipe = recipe or Recipe()
+    recipe, image = recipe or Recipe(), image.loaded()
     where = device.pick(recipe.device)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     noise_only = region_array(image, background, "background region")
