@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from dip_sci.errors import ReadError
-from dip_sci.io.dicom_pixels import header_of
+from dip_sci.io.dicom_pixels import header_of, meta_of
 from dip_sci.io.registry import files_in, is_dicom_file
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def is_directory_file(path: Path) -> bool:
     with path.open("rb") as file:
         if file.read(132)[128:] != b"DICM":
             return False
-    return bool(read_file_meta_info(path).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
+    return bool(meta_of(path).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
 
 
 def chosen(path: Path, wanted: str | None) -> Files:
@@ -73,7 +72,7 @@ def _files(path: Path) -> list[Path]:
     listed = _listed(directory, folder) if directory.is_file() and is_directory_file(directory) else []
     if not listed and not path.is_dir():
         raise ReadError(f"{path} lists files that are not beside it; copy the whole medium, or name a folder of it.")
-    return sorted({file for file in (*near, *listed) if not is_directory_file(file)})
+    return sorted({*near, *listed} - {directory})
 
 
 def _listed(directory: Path, folder: Path) -> list[Path]:
