@@ -21,12 +21,14 @@ from pydicom.uid import (
     JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
     JPEGLSTransferSyntaxes,
     RLETransferSyntaxes,
 )
 
 from dip_sci.errors import DipSciError, ReadError
-from dip_sci.io.dicom_codestreams import refuse_odd_streams
+from dip_sci.io.dicom_codestreams import lossless_jpeg, refuse_odd_streams
 from dip_sci.io.files import refuse_beyond_memory
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ DECODERS = (
     (RLETransferSyntaxes, "pydicom"),
     ((JPEGBaseline8Bit,), "pillow"),
 )
-"""The only decoder to try: pydicom goes on to the next one, and gdcm ends the process on a damaged stream."""
+"""The only decoder to try: pydicom goes on to the next one it finds, and gdcm ends the process on a damaged stream."""
+
+LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 
 SHORT = 1 << 16
 """Bytes that may be asked for without a look at how many there are."""
@@ -52,8 +56,6 @@ INFLATED_MAX = 1 << 30
 """Bytes that a deflated file may grow to."""
 
 PACKAGES = {
-    "1.2.840.10008.1.2.4.57": "python-gdcm",
-    "1.2.840.10008.1.2.4.70": "python-gdcm",
     "1.2.840.10008.1.2.4.80": "pyjpegls",
     "1.2.840.10008.1.2.4.81": "pyjpegls",
 }
@@ -105,18 +107,19 @@ def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
 
 
 class _Bounded(io.BufferedReader):
-    """A file that is asked for no more than it holds.
+    """A file that ends where more is asked for than it holds.
 
     pydicom asks for as many bytes as an element says it has, and Python makes room for them before it looks.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
+        super().__init__(io.FileIO(str(path)))
         self._size = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > SHORT:
-            size = min(size, max(self._size - self.tell(), 0))
+        if size is not None and size > SHORT and size > self._size - self.tell():
+            # To pydicom, the end of the file.
+            raise EOFError
         return super().read(size)
 
 
@@ -185,9 +188,15 @@ def decode(path: Path, header: Dataset | None = None) -> NDArray[Any]:
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ReadError(f"{path} ends before its pixels; it is truncated, copy or export it again.")
     refuse_odd_streams(dataset, path)
-    plugin = next((name for known, name in DECODERS if dataset.file_meta.TransferSyntaxUID in known), "")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    plugin = next((name for known, name in DECODERS if syntax in known), "")
+    if syntax == JPEGExtended12Bit:
+        plugin = "pillow" if int(dataset.get("BitsStored") or 0) <= 8 else "pylibjpeg"
     try:
-        array = np.asarray(pixel_array(dataset, decoding_plugin=plugin))
+        if syntax in LOSSLESS_JPEG:
+            array = lossless_jpeg(dataset)
+        else:
+            array = np.asarray(pixel_array(dataset, decoding_plugin=plugin))
     except (RuntimeError, NotImplementedError, ImportError, AttributeError, ValueError, TypeError) as error:
         raise ReadError(_not_decoded(dataset, path)) from error
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
@@ -224,7 +233,8 @@ def _not_decoded(dataset: Dataset, path: Path) -> str:
     if not syntax.is_compressed:
         return f"{path} is truncated or damaged: its pixels do not fill the image it announces. Export it again."
     try:
-        available = bool(get_decoder(syntax).available_plugins) or syntax.is_deflated
+        own = syntax.is_deflated or syntax in LOSSLESS_JPEG
+        available = own or bool(get_decoder(syntax).available_plugins)
     except NotImplementedError:
         return f"{path} is compressed in a way that cannot be read ({name}); export it uncompressed."
     if not available:
