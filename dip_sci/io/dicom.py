@@ -21,7 +21,7 @@ from dip_sci.io import dicom_out
 from dip_sci.io.axes import renamed
 from dip_sci.io.dicom_pixels import damaged, decode, header_of, modality_values, padding, refuse_unfit, room_for
 from dip_sci.io.dicom_planes import Plane, affine_of, ordered, planes_of
-from dip_sci.io.dicom_series import chosen, is_directory_file
+from dip_sci.io.dicom_series import chosen, is_directory_file, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def read(path: Path, axes: str | None = None, series: str | None = None) -> Imag
         with _quiet():
             if path.is_dir() or is_directory_file(path):
                 return _read_series(path, axes, series)
-            return _read_file(path, axes)
+            return _read_file(path, axes, series)
     except (DipSciError, MemoryError, OSError):
         raise
     except Exception as error:  # noqa: BLE001
@@ -89,24 +89,31 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _read_file(path: Path, axes: str | None) -> Image:
+def _read_file(path: Path, axes: str | None, wanted: str | None) -> Image:
     dataset = header_of(path)
     _refuse_kind(dataset, path)
     refuse_unfit(dataset, int(dataset.get("NumberOfFrames") or 1), path)
-    return _image(path, {path: dataset}, planes_of(dataset, path), axes)
+    planes = planes_of(dataset, path)
+    return _image(path, {path: dataset}, planes if _by_number(axes) else part_of(path, planes, wanted), axes)
 
 
 def _read_series(path: Path, axes: str | None, wanted: str | None) -> Image:
     """Read one series of a folder."""
-    files = chosen(path, wanted)
+    files, planes = chosen(path, wanted, split=not _by_number(axes))
     for file, dataset in files:
         _refuse_kind(dataset, file)
         refuse_unfit(dataset, int(dataset.get("NumberOfFrames") or 1), file)
     _refuse_mixed(files, path)
     if len(files) > 1 and any(int(d.get("NumberOfFrames") or 1) > 1 for _, d in files):
         raise ReadError(f"The folder {path} holds {len(files)} multi-frame images; name one of the files.")
-    planes = [plane for file, dataset in files for plane in planes_of(dataset, file)]
+    if planes is None:
+        planes = [plane for file, dataset in files for plane in planes_of(dataset, file)]
     return _image(path, dict(files), planes, axes)
+
+
+def _by_number(axes: str | None) -> bool:
+    """Whether planes are stacked in the order of their numbers, wherever they lie."""
+    return axes is not None and not axes.startswith("Z")
 
 
 def _refuse_kind(dataset: Dataset, path: Path) -> None:
@@ -144,8 +151,7 @@ def _image(path: Path, headers: dict[Path, Dataset], planes: list[Plane], axes: 
     notes: tuple[str, ...] = ()
     step: tuple[float | None, str | None] = (None, None)
     if len(planes) > 1:
-        by_number = axes is not None and not axes.startswith("Z")
-        lead, planes, step, notes = ordered(planes, first, path, by_number=by_number)
+        lead, planes, step, notes = ordered(planes, first, path, by_number=_by_number(axes))
         found = lead + found
     stored, dtype = _stacked(planes, headers, path)
     valid = padding(stored, planes)

@@ -62,6 +62,11 @@ def check(path: Path, image: Image) -> None:
         refuse_odd(path, image, planes)
         if len(datasets) < len(planes) and counts(image)[0] != len(planes):
             raise WriteError(f"{path} cannot hold another number of frames than its source; write .nii.gz instead.")
+    frames = sum(int(d.get("NumberOfFrames") or 1) for d in datasets.values())
+    if len(datasets) == 1 and frames != len(planes):
+        raise WriteError(
+            f"{path} cannot be written: the image is {len(planes)} of the {frames} frames of its file; write .nii.gz."
+        )
     several = len(datasets) > 1 or (len(planes) == 1 and counts(image)[0] > 1)
     if several and full_suffix(path).lower() in DICOM_SUFFIXES:
         raise WriteError(
