@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Files = list[tuple[Path, Dataset]]
 
+NEAR = 500
+"""Files and folders beside a target that are looked at."""
+
 LISTED = 10
 """How many series a message lists."""
 
@@ -126,6 +129,31 @@ def _choices(files: Files, *, split: bool) -> list[Choice]:
     if not split:
         return [Choice(files, planes)]
     return [Choice(files, inner, name) for name, inner in parts(planes)]
+
+
+def numbers_taken(target: Path, study: str) -> frozenset[int]:
+    """Return the numbers of the series of a study that lie beside a target, in files and in folders.
+
+    Parameters
+    ----------
+    target
+        What will be written: its temporary name, which begins with a dot. What it replaces does not count.
+    study
+        StudyInstanceUID.
+    """
+    replaced = target.name[1:].split(".")[0]
+    near = [p for p in target.parent.iterdir() if not p.name.startswith(".") and p.name.split(".")[0] != replaced]
+    found = set()
+    for place in near[:NEAR]:
+        try:
+            # Of a folder, one file says which series it holds.
+            file = place if place.is_file() else min((p for p in place.iterdir() if p.is_file()), default=None)
+            header = header_of(file) if file is not None and is_dicom_file(file) else None
+        except (ReadError, OSError):
+            continue
+        if header is not None and header.get("StudyInstanceUID") == study:
+            found.add(int(header.get("SeriesNumber") or 0))
+    return frozenset(found)
 
 
 def _files(path: Path) -> list[Path]:
