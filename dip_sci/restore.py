@@ -191,7 +191,7 @@ def iter_restore(
         As for `denoise`.
     """
     started = time.monotonic()
-    recipe, task = recipe or Recipe(), task or Task()
+    recipe, task, image = recipe or Recipe(), task or Task(), image.loaded()
     where = device.pick(recipe.device)
     recipe, reasons = preferences.of(task, recipe, image)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))

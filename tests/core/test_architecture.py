@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 # From low to high: a room knows only rooms above this line's, never its neighbours on the same line.
 LAYERS = [
-    ["errors"],
+    ["errors", "lazy"],
     ["image"],
     ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "resampling", "io", "compressed"],
     ["noise_background", "noise_curve", "noise_structure"],
