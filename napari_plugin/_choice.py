@@ -48,7 +48,7 @@ class Choice(Container[Widget]):
         self.region = ComboBox(
             label="region", choices=self._regions, tooltip="Where to restore: a Labels or Shapes layer you painted in"
         )
-        self.role = ComboBox(label="use it to", choices=lambda *_: [(r.title, r) for r in self.task.roles])
+        self.role = ComboBox(label="meaning", choices=lambda *_: [(r.title, r) for r in self.task.roles])
         self.axes = LineEdit(
             label="axes", tooltip="One letter per dimension: T time, C channel, Z plane, Y row, X column, S colour"
         )
@@ -223,9 +223,8 @@ class Choice(Container[Widget]):
         self._changed()
 
     def _show_rows(self, _value: Any = None) -> None:
-        self.task_box.visible = len(TASKS) > 1
         self.role.reset_choices()
-        self.role.visible = self.region.value is not None and len(self.task.roles) > 1
+        self.role.visible = self.region.value is not None
         self.axes.visible = self.layer is not None and len(_scope.shape_of(self.layer)) > 2
         self.times.visible = "T" in self.letters
         self.channels.visible = "C" in self.letters

@@ -48,7 +48,7 @@ class Script:
         """Return the command line."""
         words = ["dip-sci", self.task.name, self._source, "--output", self._target]
         words += ["--axes", self.axes] if self.axes else []
-        words += ["--region", "region.tif"] if self.region else []
+        words += [f"--{self.task.mask}", "region.tif"] if self.region else []
         for name, value in _flat(self.given):
             flag = name.replace("_", "-")
             if isinstance(value, bool):
@@ -60,12 +60,12 @@ class Script:
     def python(self) -> str:
         """Return lines of Python."""
         read = f"{self._source!r}" + (f", axes={self.axes!r}" if self.axes else "")
-        region = ', region=dip_sci.read("region.tif")' if self.region else ""
+        region = f', {self.task.mask}=dip_sci.read("region.tif")' if self.region else ""
         return (
             "import dip_sci\n\n"
             f"image = dip_sci.read({read})\n"
             f"recipe = dip_sci.Recipe.parse({self.given!r})\n"
-            f"result = dip_sci.{self.task.name}(image, recipe{region})\n"
+            f"result = dip_sci.{self.task.name}(image, recipe=recipe{region})\n"
             f"dip_sci.write({self._target!r}, result.image)\n"
         )
 

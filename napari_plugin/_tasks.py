@@ -51,6 +51,8 @@ class Task:
         Begins a run: ``(image, recipe, region, cancel)``.
     roles
         What a painted region can mean for it.
+    mask
+        What the command line's flag and Python's argument for the region are called.
     """
 
     name: str
@@ -58,9 +60,10 @@ class Task:
     done: str
     start: Callable[[Image, Recipe, NDArray[Any] | None, threading.Event], Steps]
     roles: tuple[Role, ...]
+    mask: str = "region"
 
 
-INSIDE = Role("restore only inside")
+INSIDE, HOLE = Role("restore only inside"), Role("fill it in, as a hole")
 
 
 def _denoise(image: Image, recipe: Recipe, region: NDArray[Any] | None, cancel: threading.Event) -> Steps:
@@ -70,4 +73,17 @@ def _denoise(image: Image, recipe: Recipe, region: NDArray[Any] | None, cancel: 
     return iter_restore(image, recipe, region=region, cancel=cancel)
 
 
-TASKS = {task.name: task for task in (Task("denoise", "Denoise", "denoised", _denoise, (INSIDE,)),)}
+def _inpaint(image: Image, recipe: Recipe, region: NDArray[Any] | None, cancel: threading.Event) -> Steps:
+    from dip_sci.restore import iter_restore
+    from dip_sci.tasks import Inpaint
+
+    return iter_restore(image, recipe, task=Inpaint.of(image, region), cancel=cancel)
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("denoise", "Denoise", "denoised", _denoise, (INSIDE,)),
+        Task("inpaint", "Inpaint", "inpainted", _inpaint, (HOLE,), mask="missing"),
+    )
+}

@@ -50,6 +50,10 @@ class Format:
         Whether an image of it is a folder.
     levels
         Whether its module has ``levels(path)``, which opens an image without reading it.
+    lazy
+        Whether its ``read`` takes ``lazy``, to leave the values in the file.
+    streams
+        Whether its ``write`` takes an image whose values are still in a file, and never holds them all.
     """
 
     name: str
@@ -61,15 +65,18 @@ class Format:
     serial: bool = False
     folder: bool = False
     levels: bool = False
+    lazy: bool = False
+    streams: bool = False
 
-    def _call(self, function: str, *arguments: Any) -> Any:
-        return getattr(import_module(self.module), function)(*arguments)
+    def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
+        return getattr(import_module(self.module), function)(*arguments, **options)
 
-    def read(self, path: Path, axes: str | None, series: str | None = None) -> Image:
-        """Read a file of this format; `axes` and `series` as in `dip_sci.io.read`."""
+    def read(self, path: Path, axes: str | None, series: str | None = None, *, lazy: bool = False) -> Image:
+        """Read a file of this format; `axes`, `series` and `lazy` as in `dip_sci.io.read`."""
         if series is not None and not self.serial:
             raise ReadError(f"{path} is {self.title}, which has no series to choose from; leave series out.")
-        return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ())))
+        options = {"lazy": True} if lazy and self.lazy else {}
+        return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ()), **options))
 
     def open_levels(self, path: Path) -> list[Image]:
         """Open an image of this format without reading it, finest level first."""
@@ -81,6 +88,7 @@ class Format:
 
     def write(self, path: Path, image: Image, description: str) -> None:
         """Write the image to a new file, or into a new folder."""
+        image = image if self.streams else image.loaded()
         self._call("write", path, image, *((description,) if self.serial else ()))
 
 
@@ -141,6 +149,8 @@ FORMATS: tuple[Format, ...] = (
         "dip_sci.io.ome_zarr",
         folder=True,
         levels=True,
+        lazy=True,
+        streams=True,
     ),
     # Before TIFF: a DICOM file may carry a TIFF header in its preamble.
     Format(
@@ -151,8 +161,8 @@ FORMATS: tuple[Format, ...] = (
         "dip_sci.io.dicom",
         serial=True,
     ),
-    Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti"),
-    Format("tiff", "a TIFF file", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), _is_tiff, "dip_sci.io.tiff"),
+    Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti", lazy=True),
+    Format("tiff", "a TIFF file", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), _is_tiff, "dip_sci.io.tiff", lazy=True),
     Format("nrrd", "an NRRD file", (".nrrd",), _is_nrrd, "dip_sci.io.nrrd"),
     Format(
         "vendor",

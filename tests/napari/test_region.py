@@ -119,3 +119,18 @@ def test_a_region_counts_for_all_colours(widget, add, finished, viewer):
     assert result.rgb
     assert np.array_equal(result.data[mask == 0], source.data[mask == 0])
     assert (result.data != source.data)[mask > 0].any(axis=0).all()
+
+
+def test_a_hole_is_filled_and_nothing_else(widget, plane, finished, viewer):
+    mask = np.zeros(plane.data.shape, int)
+    mask[10:14, 12:30] = 1
+    plane.data[mask > 0] = 60_000
+    viewer.add_labels(mask, name="hole", scale=plane.scale, units=plane.units)
+    widget.choice.task_box.value = "inpaint"
+    widget.choice.region.value = viewer.layers["hole"]
+    assert widget.choice.role.value.title == "fill it in, as a hole"
+    layer = finished()
+    assert layer.name == "plane inpainted"
+    assert np.array_equal(layer.data[mask == 0], plane.data[mask == 0])
+    assert layer.data[mask > 0].max() < 500
+    assert "--missing region.tif" in widget.choice.script(widget.how.recipe()).command()
