@@ -107,7 +107,7 @@ class Results(Container[Widget]):
         assert self.live is not None
         last = len(self.live.states) - 1
         if number == last:
-            return "Shown: the result" + (f" ({last} earlier states kept)" if last else "")
+            return "Shown: the result" + (f" (earlier states kept: {last})" if last else "")
         return f"Shown: the state after step {self.live.states[number].step}"
 
     def _before(self, on: bool) -> None:

@@ -21,7 +21,7 @@ from dip_sci.recipe import Recipe
 
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = (1280, 860)
-RECIPE = Recipe.parse(TINY).merged({"seed": 3, "fit": {"steps": 60}, "noise": {"spatial": "independent"}})
+RECIPE = Recipe.parse(TINY).merged({"seed": 3, "fit": {"steps": 12}, "noise": {"spatial": "independent"}})
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
     qtbot.waitUntil(lambda: widget.choice.region.value is labels, timeout=5000)
     area = widget.run_button.native
     click(area)
-    qtbot.waitUntil(lambda: widget.running is None and widget.live.states, timeout=60_000)
+    qtbot.waitUntil(lambda: widget.running is None and widget.live.states, timeout=120_000)
     result = widget.live.layer
     final = result.data.copy()
     picture("5_done", qtbot)
