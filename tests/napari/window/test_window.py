@@ -211,7 +211,7 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
 
     # Save by name, open again.
     target = tmp_path / "saved.tif"
-    typing = QTimer()
+    typing, typists = QTimer(), []
 
     def type_name():
         shown = [w for w in QApplication.topLevelWidgets() if isinstance(w, QFileDialog) and w.isVisible()]
@@ -227,12 +227,13 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
                 f"xdotool type --delay 20 {shlex.quote(str(target))}",
                 f"xdotool sleep 0.5 mousemove {save.x()} {save.y()} click 1 sleep 0.5 click 1",
             )
-            subprocess.Popen(["sh", "-c", " && ".join(chain)])
+            typists.append(subprocess.Popen(["sh", "-c", " && ".join(chain)]))
 
     typing.timeout.connect(type_name)
     typing.start(100)
     click(widget.results.save.native)
     qtbot.waitUntil(target.with_suffix(".json").exists, timeout=20_000)
+    qtbot.waitUntil(lambda: typists[0].poll() == 0, timeout=10_000)
     assert not [w for w in QApplication.topLevelWidgets() if isinstance(w, QFileDialog) and w.isVisible()]
     [again] = viewer.open(str(target), plugin="dip-sci")
     assert np.array_equal(again.data, final)
