@@ -252,7 +252,7 @@ class _Run:
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
         before = sum(len(e[0]) for e in self.estimates[:-1])
-        problem = self.prepared.dimmed(problem, fitted.estimate.mean(dim=0), before)
+        problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
         believed = self._noise_fits(problem)
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:
@@ -261,7 +261,7 @@ class _Run:
             )
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         began = time.monotonic()
-        for found in combine(problem, fitted.estimate, again, rng):
+        for found in combine(problem, fitted.estimate, again, rng, correlated=self.prepared.correlated):
             if isinstance(found, Combination):
                 self.combinations.append(found)
                 self.estimates[-1] = found.estimate
