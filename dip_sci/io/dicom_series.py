@@ -46,6 +46,26 @@ def chosen(path: Path, wanted: str | None) -> Files:
         If there is none, or which one is not clear: the message lists them, without a word of their
         descriptions, which may name a patient.
     """
+    series = listed(path)
+    if wanted is None:
+        if len(series) > 1:
+            raise ReadError(f"The folder {path} holds {_list(series, path)}. Choose one: {_how(series)}.")
+        return series[0]
+    found = [files for place, files in enumerate(series, 1) if wanted in _names(files, place)]
+    if len(found) != 1:
+        what = "no series" if not found else f"{len(found)} series"
+        raise ReadError(f"The folder {path} holds {what} {wanted!r}, but {_list(series, path)}. {_how(series)}.")
+    return found[0]
+
+
+def listed(path: Path) -> list[Files]:
+    """Return the files and headers of each series of a folder or a DICOMDIR, in the order of their numbers.
+
+    Raises
+    ------
+    ReadError
+        If there is none, or a file is damaged.
+    """
     series: dict[str, Files] = {}
     for file in _files(path):
         dataset = header_of(file)
@@ -53,16 +73,7 @@ def chosen(path: Path, wanted: str | None) -> Files:
             series.setdefault(str(dataset.get("SeriesInstanceUID", "")), []).append((file, dataset))
     if not series:
         raise ReadError(f"The folder {path} holds DICOM files but no images; give the folder of an image series.")
-    listed = sorted(series.values(), key=lambda files: (_number(files) is None, _number(files) or 0, str(files[0][0])))
-    if wanted is None:
-        if len(listed) > 1:
-            raise ReadError(f"The folder {path} holds {_list(listed, path)}. Choose one: {_how(listed)}.")
-        return listed[0]
-    found = [files for place, files in enumerate(listed, 1) if wanted in _names(files, place)]
-    if len(found) != 1:
-        what = "no series" if not found else f"{len(found)} series"
-        raise ReadError(f"The folder {path} holds {what} {wanted!r}, but {_list(listed, path)}. {_how(listed)}.")
-    return found[0]
+    return sorted(series.values(), key=lambda files: (_number(files) is None, _number(files) or 0, str(files[0][0])))
 
 
 def _files(path: Path) -> list[Path]:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 # From low to high: a room knows only rooms above this line's, never its neighbours on the same line.
 LAYERS = [
     ["errors"],
-    ["image"],
+    ["image", "logs"],
     ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "io"],
     ["noise_background", "noise_curve", "noise_structure"],
     ["noise_estimate", "calibration", "operators", "texture"],
@@ -30,13 +30,14 @@ LAYERS = [
     ["restore"],
     ["provenance", "cost"],
     ["report"],
+    ["job"],
     ["batch"],
     ["cli", "napari_plugin"],
     ["__main__"],
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 
-KNOW_IO = {"batch", "cli", "napari_plugin"}
+KNOW_IO = {"job", "batch", "cli", "napari_plugin"}
 """Those at the ends of the way; between them an Image is all there is."""
 
 NOBODY_IMPORTS = {"bm3d", "bm4d", "SimpleITK", "torchvision"}
