@@ -75,7 +75,9 @@ def crew(
     scheduler
         Address of a running dask scheduler, whose workers are taken.
     slurm
-        Options of SLURM jobs that become workers, as ``"partition=gpu,cores=8,memory=32GB,walltime=08:00:00"``.
+        Options of SLURM jobs that become workers: ``partition``, ``account``, ``cores``, ``memory``, ``walltime``,
+        ``logs`` (a folder), ``host`` or ``interface`` (of this machine, as the workers call it), and any other
+        of sbatch's long options; as ``"partition=gpu,cores=8,memory=32GB,walltime=08:00:00,gres=gpu:1"``.
 
     Raises
     ------
@@ -172,6 +174,8 @@ def _slurm(text: str, workers: int, threads: int | None) -> Iterator[Crew]:
     finally:
         dask.config.PATH = home
     options = _slurm_options(text)
+    # Where several networks lead to the workers, the first found need not be the right one.
+    place = {name: options.pop(name) for name in ("host", "interface") if name in options}
     cores = threads or int(options.get("cores", 1))
     options.pop("cores", None)
     try:
@@ -186,7 +190,7 @@ def _slurm(text: str, workers: int, threads: int | None) -> Iterator[Crew]:
             job_extra_directives=[f"--{name}={value}" for name, value in options.items()],
             job_script_prologue=["export OMP_WAIT_POLICY=passive"],
             worker_extra_args=["--resources", f"{JOB}=1", "--no-dashboard"],
-            scheduler_options={"dashboard": False},
+            scheduler_options={"dashboard": False, **place},
         )
     except (OSError, ValueError, TypeError) as error:
         raise BatchError(f"The SLURM jobs cannot be described ({error}); check --slurm.") from None
@@ -205,8 +209,8 @@ def _slurm_options(text: str) -> dict[str, str]:
         if not equals or not name.strip() or not value.strip():
             raise BatchError(
                 f"--slurm is not understood at {part!r}: give name=value pairs, as "
-                "partition=gpu,cores=8,memory=32GB,walltime=08:00:00,gres=gpu:1 (others than the first four and account "
-                "are handed to sbatch)."
+                "partition=gpu,cores=8,memory=32GB,walltime=08:00:00,gres=gpu:1 (also account, logs, "
+                "and host or interface for the address that workers call; others are handed to sbatch)."
             )
         found[name.strip()] = value.strip()
     if not found.get("cores", "1").isdigit():

@@ -15,7 +15,7 @@ TINY = {
     "output": {"classical": "none"},
 }
 FLAGS = [
-    *("--device", "cpu", "--generator.channels", "8", "8", "--supervision.passes", "1", "--fit.steps", "3"),
+    *("--device", "cpu", "--generator.channels", "8", "8", "--supervision.passes", "1"),
     *("--fit.precision", "float32", "--output.classical", "none"),
 ]
 
@@ -29,7 +29,13 @@ def recipe():
 @pytest.fixture
 def flags():
     """The same as flags of the command."""
-    return list(FLAGS)
+    return [*FLAGS, "--fit.steps", "3"]
+
+
+@pytest.fixture
+def endless():
+    """Flags of a run that does not end by itself."""
+    return [*FLAGS, "--fit.steps", "1000000"]
 
 
 def write(path, seed=0, shape=(40, 48), dtype=np.uint8):

@@ -212,7 +212,7 @@ def test_what_cannot_begin_says_why_and_leaves_nothing(run, scans, tmp_path, arg
     assert found == code
     assert words in err
     assert "Traceback" not in err
-    assert not [p for p in (tmp_path / "out").rglob("*.tif")]
+    assert not list((tmp_path / "out").rglob("*.tif"))
 
 
 def test_without_dask_the_extra_is_named(run, scans, tmp_path, monkeypatch):

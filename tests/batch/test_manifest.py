@@ -84,9 +84,13 @@ def test_a_disk_that_stays_full_is_said(tmp_path, monkeypatch):
     def refuse(handle, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(BatchError, match="is the disk full"), opened(tmp_path) as manifest:
-        monkeypatch.setattr(os, "write", refuse)
-        manifest.add("done", "a")
+    def fill():
+        with opened(tmp_path) as manifest:
+            monkeypatch.setattr(os, "write", refuse)
+            manifest.add("done", "a")
+
+    with pytest.raises(BatchError, match="is the disk full"):
+        fill()
 
 
 def test_a_folder_without_a_batch_has_no_status(tmp_path):
