@@ -157,8 +157,8 @@ def _running(address: str) -> Iterator[Crew]:
         ) from None
     try:
         found = client.scheduler_info(n_workers=-1)["workers"].values()
-        offered = [name for name in ("GPU", JOB) if found and all(name in w.get("resources", {}) for w in found)]
-        yield Crew(client, dict.fromkeys(offered, 1.0), own=False)
+        offered = {name: 1.0 for name in ("GPU", JOB) if found and all(name in w.get("resources", {}) for w in found)}
+        yield Crew(client, offered, own=False)
     finally:
         client.close(timeout=1)
 
@@ -175,7 +175,7 @@ def _slurm(text: str, workers: int, threads: int | None) -> Iterator[Crew]:
         dask.config.PATH = home
     options = _slurm_options(text)
     # Where several networks lead to the workers, the first found need not be the right one.
-    place = {name: options.pop(name) for name in ("host", "interface") if name in options}
+    place: dict[str, object] = {name: options.pop(name) for name in ("host", "interface") if name in options}
     cores = threads or int(options.get("cores", 1))
     options.pop("cores", None)
     try:
@@ -190,7 +190,7 @@ def _slurm(text: str, workers: int, threads: int | None) -> Iterator[Crew]:
             job_extra_directives=[f"--{name}={value}" for name, value in options.items()],
             job_script_prologue=["export OMP_WAIT_POLICY=passive"],
             worker_extra_args=["--resources", f"{JOB}=1", "--no-dashboard"],
-            scheduler_options={"dashboard": False, **place},
+            scheduler_options=place | {"dashboard": False},
         )
     except (OSError, ValueError, TypeError) as error:
         raise BatchError(f"The SLURM jobs cannot be described ({error}); check --slurm.") from None

@@ -211,7 +211,8 @@ def test_a_read_only_folder_is_refused_at_once(scans, flags, run, small_disk):
 
 SBATCH = """#!/bin/sh
 grep '^#SBATCH' "$1" >> {folder}/directives
-setsid sh "$1" > /dev/null 2>&1 &
+cp "$1" {folder}/script
+setsid sh {folder}/script > /dev/null 2>&1 &
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/bin/sh

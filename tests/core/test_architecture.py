@@ -24,7 +24,7 @@ LAYERS = [
     ["generators", "inputs", "device", "tiling"],
     ["supervision"],
     ["stopping", "averaging"],
-    ["fit"],
+    ["fit", "checkpoint"],
     ["quality", "baseline", "choices", "preparation"],
     ["combination", "restoration"],
     ["restore"],
@@ -37,7 +37,7 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 
-KNOW_IO = {"job", "batch", "cli", "napari_plugin"}
+KNOW_IO = {"checkpoint", "job", "batch", "cli", "napari_plugin"}
 """Those at the ends of the way; between them an Image is all there is."""
 
 NOBODY_IMPORTS = {"bm3d", "bm4d", "SimpleITK", "torchvision"}
