@@ -57,6 +57,7 @@ RUN = Group("Options of the restoration", sort_key=1)
 Options = Annotated[Recipe | None, Parameter(name="*", group=RUN)]
 RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Switch = Annotated[bool, Parameter(negative=())]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())]
 AT_LEAST_ONE = validators.Number(gte=1)
 
@@ -76,6 +77,8 @@ def denoise(
     background: Path | None = None,
     axes: str | None = None,
     series: str | None = None,
+    checkpoint: Path | None = None,
+    report: Switch = False,
     overwrite: bool = False,
     verbose: Verbose = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -103,6 +106,10 @@ def denoise(
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     series
         Number of the DICOM series to read, where a folder holds several.
+    checkpoint
+        File (.npz) that a long run is saved in on the way; the same command goes on from it if it was cut off.
+    report
+        Draw a report beside the result, as .html.
     overwrite
         Replace an existing result.
     verbose
@@ -111,7 +118,17 @@ def denoise(
         Print the record of the run, and nothing else.
     """
     job = Job(
-        source, output, _recipe(recipe, options), axes, series, region, background, resample_region, overwrite=overwrite
+        source,
+        output,
+        _recipe(recipe, options),
+        axes=axes,
+        series=series,
+        region=region,
+        background=background,
+        resample_region=resample_region,
+        overwrite=overwrite,
+        checkpoint=checkpoint,
+        report=report,
     )
     with logs.shown(_say, wanted=verbose):
         opened = Opened(job)
@@ -135,6 +152,7 @@ def batch(
     scheduler: str | None = None,
     slurm: str | None = None,
     axes: str | None = None,
+    report: Switch = False,
     overwrite: bool = False,
     verbose: Verbose = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -164,6 +182,8 @@ def batch(
         Let SLURM jobs do the work: partition=gpu,cores=8,memory=32GB,walltime=08:00:00,gres=gpu:1
     axes
         Meaning of the scans' dimensions (for instance TYX), where their files do not say.
+    report
+        Draw a report beside each result, and report.html of all.
     overwrite
         Replace results that no batch has made.
     verbose
@@ -190,6 +210,7 @@ def batch(
             slurm=slurm,
             axes=axes,
             overwrite=overwrite,
+            report=report,
             stop=stop,
             abandon=abandon,
             show=show,

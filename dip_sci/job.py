@@ -43,6 +43,10 @@ class Job:
         Replace an existing result.
     files
         The files of the folder `source` that are read; by default all.
+    checkpoint
+        File that the run's state is saved in on the way, and gone on from; it is gone once the result is written.
+    report
+        Draw a report beside the result.
     """
 
     source: Path
@@ -55,6 +59,8 @@ class Job:
     resample_region: bool = False
     overwrite: bool = False
     files: tuple[Path, ...] = ()
+    checkpoint: Path | None = None
+    report: bool = False
 
 
 class Opened:
@@ -85,7 +91,12 @@ class Opened:
         from dip_sci.restore import iter_restore
 
         result = yield from iter_restore(
-            self.image, self.job.recipe, region=self.region, background=self.background, cancel=cancel
+            self.image,
+            self.job.recipe,
+            region=self.region,
+            background=self.background,
+            cancel=cancel,
+            checkpoint=self.job.checkpoint,
         )
         report = result.report
         event("restored", reason=report.reason.name, steps=report.steps, seconds=report.seconds, device=report.device)
@@ -106,10 +117,18 @@ class Opened:
         WriteError
             If that cannot be done; the result may be there without its record then.
         """
+        from dip_sci import report
+        from dip_sci.stopping import StopReason
+
         digest = provenance.digest(self.job.source, self.job.files)
         record = provenance.record(self.image, result.report, digest=digest)
         said = provenance.summary(result.report)
         self.target.write(result.image, record, overwrite=self.job.overwrite, description=said)
+        if self.job.report:
+            io.write_text(self.target.report, report.page(self.image, result, record))
+        # Whoever has stopped a run may go on with it.
+        if self.job.checkpoint is not None and result.report.reason is not StopReason.CANCELLED:
+            self.job.checkpoint.unlink(missing_ok=True)
         event("written", sha256=digest)
         return record
 

@@ -52,7 +52,13 @@ class Crew:
 
     def count(self) -> int:
         """How many jobs can run at once."""
-        found = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        try:
+            found = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        except Exception:
+            # dask says in many ways that the connection is lost; what is wrong otherwise is to be seen.
+            if self.client.status == "running":
+                raise
+            return 0
         return sum(all(name in w.get("resources", {}) for name in self.resources) for w in found)
 
 
@@ -85,9 +91,10 @@ def crew(
         If there is no such scheduler, or an option is not known.
     """
     # What dask has to say is in the manifest in plainer words; quiet again afterwards.
-    log = logging.getLogger("distributed")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         with dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.worker.daemon": True}):
             if scheduler is not None:
@@ -100,7 +107,8 @@ def crew(
                 with _local(recipe, jobs, workers, threads) as found:
                     yield found
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import distributed
 
 from dip_sci import __version__, logs
 from dip_sci.batch import manifest as states
-from dip_sci.batch import plan, remote
+from dip_sci.batch import plan, remote, reports
 from dip_sci.batch.cluster import crew
 from dip_sci.batch.manifest import Manifest, opened
 from dip_sci.errors import BatchError
@@ -93,6 +93,7 @@ def run(
     slurm: str | None = None,
     axes: str | None = None,
     overwrite: bool = False,
+    report: bool = False,
     stop: threading.Event | None = None,
     abandon: threading.Event | None = None,
     show: Callable[[Standing], None] = lambda standing: None,
@@ -114,6 +115,8 @@ def run(
         Meaning of the scans' dimensions, where their files do not say.
     overwrite
         Replace results that no batch has made.
+    report
+        Draw a report beside each result, and ``report.html`` of all of them.
     stop
         When set, no more jobs are begun and those at work are finished.
     abandon
@@ -135,7 +138,7 @@ def run(
     """
     folder, recipe = Path(output), recipe or Recipe()
     found = find(sources, without=folder)
-    like = Job(Path(), folder, recipe, axes=axes)
+    like = Job(Path(), folder, recipe, axes=axes, report=report)
     tasks, refused = plan.make(found, folder, like)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +154,10 @@ def run(
             with crew(recipe, count, workers=workers, threads=threads, scheduler=scheduler, slurm=slurm) as hands:
                 batch.work(hands)
         batch.end()
+        if report:
+            reports.write_overview(folder, manifest.last)
+        with suppress(OSError):
+            (folder.absolute() / plan.SAVED).rmdir()
         return batch.standing
 
 
@@ -186,12 +193,13 @@ class _Batch:
         while self.at_work or (self.waiting and not self.stop.is_set()):
             if time.monotonic() - counted > COUNT_EVERY:
                 self._check(client)
-                with suppress(OSError):
+                if client.status == "running":
                     self.standing.workers = crew.count()
                 counted = time.monotonic()
             self.standing.stopped = self.stop.is_set()
-            while self.waiting and len(self.at_work) < self.standing.workers and not self.stop.is_set():
-                self._begin(self.waiting.pop(), crew, flag)
+            if client.status == "running" and not self.stop.is_set():
+                while self.waiting and len(self.at_work) < self.standing.workers:
+                    self._begin(self.waiting.pop(), crew, flag)
             if self.abandon.is_set():
                 self._give_up(client, flag)
                 return
@@ -239,7 +247,8 @@ class _Batch:
 
     def _done(self, task: Task, outcome: Outcome) -> None:
         self.standing.done.append(task.name)
-        self.manifest.add(states.DONE, task.name, **task.facts(), options=self.options, **outcome.facts)
+        page = {"report": task.report} if task.report is not None else {}
+        self.manifest.add(states.DONE, task.name, **task.facts(), options=self.options, **page, **outcome.facts)
         event("job done", job=log_name(task.name), **outcome.facts, notes=list(outcome.notes))
 
     def _failed(self, task: Task, why: str, facts: dict[str, Any] | None = None) -> None:

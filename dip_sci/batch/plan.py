@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from dip_sci.recipe import Recipe
 
 
+SAVED = ".checkpoints"
+"""Folder of the states of runs under way."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One scan of a batch.
@@ -46,6 +50,12 @@ class Task:
     job: Job
     size: int
     changed: int
+
+    @property
+    def report(self) -> str | None:
+        """The report's place below the output folder, where one is drawn."""
+        assert isinstance(self.job.output, Target)
+        return self.name.removesuffix(Path(self.name).name) + self.job.output.report.name if self.job.report else None
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the scan before it is read."""
@@ -142,10 +152,12 @@ def hash_of(recipe: Recipe, **more: Any) -> str:
 
 
 def _task(scan: Found, folder: Path, target: Target, like: Job) -> Task:
-    stats = [file.stat() for file in scan.files if file.exists()]
+    files = tuple(file.absolute() for file in scan.files)
+    stats = [file.stat() for file in files if file.exists()]
     output = replace(target, file=target.file.absolute())
-    job = replace(like, source=scan.path.absolute(), series=scan.series, files=scan.files, output=output)
     name = Path(os.path.relpath(target.file.absolute(), folder.absolute())).as_posix()
+    saved = folder.absolute() / SAVED / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"
+    job = replace(like, source=scan.path.absolute(), series=scan.series, files=files, output=output, checkpoint=saved)
     changed = max((s.st_mtime_ns for s in stats), default=0)
     return Task(name, str(scan.path), job, sum(s.st_size for s in stats), changed)
 
@@ -177,7 +189,7 @@ def _suffix(path: Path) -> str:
 def _places(task: Task) -> set[Path]:
     target = task.job.output
     assert isinstance(target, Target)
-    return {target.file, target.record}
+    return {target.file, target.record, *([target.report] if task.job.report else [])}
 
 
 def _in_the_way(task: Task) -> Path | None:
@@ -191,7 +203,7 @@ def _is_done(task: Task, folder: Path, entry: dict[str, Any] | None, options: st
         return False
     target = task.job.output
     assert isinstance(target, Target)
-    if not target.file.exists() or not target.record.exists():
+    if not all(place.exists() for place in _places(task)):
         return False
     if (entry.get("size"), entry.get("changed_ns")) == (task.size, task.changed):
         return True

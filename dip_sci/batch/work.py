@@ -106,11 +106,13 @@ def _result(
         torch.set_num_threads(threads)
     target = job.output
     assert isinstance(target, Target)
+    assert job.checkpoint is not None
     try:
         target.file.parent.mkdir(parents=True, exist_ok=True)
+        job.checkpoint.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise WriteError(f"The folder {target.file.parent} cannot be made: {error.strerror}.") from None
-    for place in (target.file, target.record):
+    for place in (target.file, target.record, target.report, job.checkpoint):
         remove_leftovers(place, io.full_suffix(place))
     opened = Opened(job)
     run, asked = opened.restore(), time.monotonic()
