@@ -130,7 +130,7 @@ def _local(recipe: Recipe, jobs: int, workers: int | None, threads: int | None) 
                 # dask counts what its own objects take, not what torch does.
                 "memory_limit": 0,
                 "local_directory": scratch,
-                "preload": ["dip_sci.batch.preload"],
+                "preload": ["dip_sci.batch.preload", *dask.config.get("distributed.worker.preload", [])],
                 "env": env,
                 "dashboard": False,
                 "silence_logs": logging.CRITICAL,
