@@ -206,7 +206,8 @@ def _slurm(text: str, workers: int, threads: int | None) -> Iterator[Crew]:
         # It says that a job's end is awaited nowhere; the batch waits for its results, not for SLURM.
         warnings.simplefilter("ignore")
         with cluster, Client(cluster, set_as_default=False) as client:
-            cluster.scale(jobs=workers)
+            # Not `scale`: a SLURM job that reaches its walltime is to be followed by another.
+            cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
             yield Crew(client, {JOB: 1}, own=True)
 
 
