@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 import zipfile
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dip_sci.io.files import replacing
 from dip_sci.logs import event
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -88,30 +90,37 @@ class Checkpoint:
     def _load(self) -> dict[str, Any] | None:
         if not self.path.exists():
             return None
-        magic = b""
+        with suppress(zipfile.BadZipFile, EOFError), self._read() as found:
+            header = _header(found)
+            if header is None:
+                raise WriteError(f"{self.path} is no checkpoint; choose another name for it.")
+            if (header.get("version"), header.get("of")) != (__version__, self.of):
+                self.note = "The checkpoint is of another image, recipe or version: the run began anew."
+                return None
+            state: dict[str, Any] = _unpacked(header["state"], found)
+            return state
+        self.note = "The checkpoint is damaged: the run began anew."
+        return None
+
+    @contextmanager
+    def _read(self) -> Iterator[Any]:
         try:
             with self.path.open("rb") as file:
-                magic = file.read(4)
+                if file.read(4) != b"PK\x03\x04":
+                    raise WriteError(f"{self.path} is no checkpoint; choose another name for it.")
                 file.seek(0)
-                found = np.load(file, allow_pickle=False)
-                header = json.loads(found[HEADER].tobytes())
-                if (header["version"], header["of"]) != (__version__, self.of):
-                    self.note = "The checkpoint is of another image, recipe or version: the run began anew."
-                    return None
-                state = _unpacked(header["state"], found)
+                yield np.load(file, allow_pickle=False)
         except OSError as error:
-            if error.strerror is not None:
-                raise WriteError(f"The checkpoint {self.path} cannot be read: {error.strerror}.") from None
-            raise WriteError(f"{self.path} is no checkpoint; choose another name for it.") from None
-        except (ValueError, KeyError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-            if magic != b"PK\x03\x04":
-                raise WriteError(f"{self.path} is no checkpoint; choose another name for it.") from error
-            self.note = "The checkpoint is damaged: the run began anew."
-            return None
-        if not isinstance(state, dict):
-            self.note = "The checkpoint is damaged: the run began anew."
-            return None
-        return state
+            raise WriteError(f"The checkpoint {self.path} cannot be read: {error.strerror}.") from None
+
+
+def _header(found: Any) -> dict[str, Any] | None:
+    """Return what a checkpoint says of itself; nothing where the arrays are somebody else's."""
+    try:
+        header = json.loads(found[HEADER].tobytes())
+    except (KeyError, ValueError):
+        return None
+    return header if isinstance(header, dict) else None
 
 
 def identity(image: Image, recipe: Recipe, device: torch.device, *masks: NDArray[Any] | None) -> str:
