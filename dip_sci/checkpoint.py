@@ -123,7 +123,7 @@ def _header(found: Any) -> dict[str, Any] | None:
     return header if isinstance(header, dict) else None
 
 
-def identity(image: Image, recipe: Recipe, device: torch.device, *masks: NDArray[Any] | None) -> str:
+def identity(image: Image, recipe: Recipe, device: torch.device, *masks: NDArray[Any] | None, asked: Any = None) -> str:
     """Return the hash of all that a run depends on.
 
     Parameters
@@ -132,6 +132,8 @@ def identity(image: Image, recipe: Recipe, device: torch.device, *masks: NDArray
         What is restored, how (every option decided), and on what.
     masks
         Arrays that the run goes by besides.
+    asked
+        What else it was asked, in JSON values.
     """
     total = hashlib.sha256()
     arrays = [image.array, image.valid, *masks]
@@ -142,6 +144,7 @@ def identity(image: Image, recipe: Recipe, device: torch.device, *masks: NDArray
         "range": image.value_range,
         "arrays": [None if a is None else (str(a.dtype), a.shape) for a in arrays],
         "recipe": recipe.model_dump(mode="json"),
+        "asked": asked,
         "device": device.type,
         "torch": torch.__version__,
     }

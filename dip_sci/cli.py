@@ -11,10 +11,10 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter, validators
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
 from dip_sci import __version__, io, logs
@@ -42,6 +42,8 @@ Exit codes: 0 done; 1 nothing written (the message says why); 2 wrong options or
 3 stopped by Ctrl-C, best result so far written and marked as such; 130 abandoned, nothing written.
 """
 
+T = TypeVar("T")
+
 screen = Console(stderr=True)
 
 app = App(
@@ -65,80 +67,92 @@ STOPPING = "Stopping; the best result so far will be written. Ctrl-C again aband
 STOPPING_BATCH = "Stopping; the scans at work are finished first. Ctrl-C again abandons them."
 
 
+def _factors(text: str) -> int | tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(
+            f"Factors are whole numbers, one or one per axis, as in 4 or 3,1,1; found {text!r}."
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+class Common(BaseModel):
+    """What all restorations are told besides their recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    output: Output
+    """Result; its suffix names the format, without one the scan's own is taken (DICOM: a folder for a derived
+    series). A record of the run is written beside it, as .json. For a scan in a BIDS dataset, a name without
+    suffix is the folder of the derivatives."""
+    recipe: RecipeFile = None
+    """YAML or JSON file with options; those given here win."""
+    region: Path | None = None
+    """Mask on the scan's grid, in any format: only where it is not zero is restored, the rest stays bit-identical."""
+    resample_region: Annotated[bool, Parameter(negative=())] = False
+    """Bring masks that lie on another grid onto the scan's, by their nearest voxels."""
+    background: Path | None = None
+    """Mask on the scan's grid: the noise is measured where it is not zero, where nothing else varies."""
+    axes: str | None = None
+    """Meaning of the scan's dimensions (for instance TYX), where its file does not say."""
+    series: str | None = None
+    """Number of the DICOM series to read, where a folder holds several."""
+    checkpoint: Path | None = None
+    """File (.npz) that a long run is saved in on the way; the same command goes on from it if it was cut off."""
+    report: Switch = False
+    """Draw a report beside the result, as .html."""
+    overwrite: bool = False
+    """Replace an existing result."""
+    verbose: Verbose = False
+    """Say what happens."""
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
+    """Print the record of the run, and nothing else."""
+
+
+Shared = Annotated[Common, Parameter(name="*")]
+
+
 @app.command
-def denoise(
-    source: Path,
-    /,
-    *,
-    output: Output,
-    recipe: RecipeFile = None,
-    region: Path | None = None,
-    resample_region: Annotated[bool, Parameter(negative=())] = False,
-    background: Path | None = None,
-    axes: str | None = None,
-    series: str | None = None,
-    checkpoint: Path | None = None,
-    report: Switch = False,
-    overwrite: bool = False,
-    verbose: Verbose = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    options: Options = None,
-) -> int:
+def denoise(source: Path, /, *, common: Shared, options: Options = None) -> int:
     """Remove the noise of one scan.
 
     Parameters
     ----------
     source
         Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
-    output
-        Result; its suffix names the format, without one the scan's own is taken (DICOM: a folder for a derived
-        series). A record of the run is written beside it, as .json. For a scan in a BIDS dataset, a name without
-        suffix is the folder of the derivatives.
-    recipe
-        YAML or JSON file with options; those given here win.
-    region
-        Mask on the scan's grid, in any format: only where it is not zero is restored, the rest stays bit-identical.
-    resample_region
-        Bring masks that lie on another grid onto the scan's, by their nearest voxels.
-    background
-        Mask on the scan's grid: the noise is measured where it is not zero, where nothing else varies.
-    axes
-        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
-    series
-        Number of the DICOM series to read, where a folder holds several.
-    checkpoint
-        File (.npz) that a long run is saved in on the way; the same command goes on from it if it was cut off.
-    report
-        Draw a report beside the result, as .html.
-    overwrite
-        Replace an existing result.
-    verbose
-        Say what happens.
-    as_json
-        Print the record of the run, and nothing else.
     """
-    job = Job(
-        source,
-        output,
-        _recipe(recipe, options),
-        axes=axes,
-        series=series,
-        region=region,
-        background=background,
-        resample_region=resample_region,
-        overwrite=overwrite,
-        checkpoint=checkpoint,
-        report=report,
-    )
-    with logs.shown(_say, wanted=verbose):
-        opened = Opened(job)
-        result = _run(opened.restore, quiet=as_json)
-        record = opened.write(result)
-    if as_json:
-        print(json.dumps(record, indent=1))  # noqa: T201
-    else:
-        _tell(result, opened.target.file)
-    return EXIT_OK if result.report.complete or result.report.reason.name == "TIME" else EXIT_STOPPED
+    return _restore(source, common, options)
+
+
+@app.command
+def inpaint(source: Path, /, *, missing: Path | None = None, common: Shared, options: Options = None) -> int:
+    """Fill in the missing voxels of one scan: dead pixels and lines, overlays, holes, missing slices.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    missing
+        Mask on the scan's grid, in any format: not zero where to fill. Left out, all values that are not finite are
+        filled. The rest stays bit-identical, unless output.known is restore.
+    """
+    return _restore(source, common, options, name="inpaint", missing=missing)
+
+
+@app.command
+def super_resolve(source: Path, /, *, factor: str, common: Shared, options: Options = None) -> int:
+    """Make the voxels of one scan smaller.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    factor
+        How many times finer: one whole number for Y and X, or one for each spatial axis in the order of the scan's
+        axes (3,1,1 for slices of a volume that are three times too thick).
+    """
+    return _restore(source, common, options, name="super_resolve", factor=_factors(factor))
 
 
 @app.command
@@ -254,7 +268,7 @@ def convert(
     """
     from dip_sci import provenance
 
-    image = io.read(source, axes=axes, series=series)
+    image = io.read(source, axes=axes, series=series, lazy=True)
     target = Target(io.completed(output, image))
     image = image.with_notes(*io.not_kept(target.file, image))
     target.refuse(image, __version__, overwrite=overwrite, inputs=[source])
@@ -326,8 +340,8 @@ def demo(*, output: Output = Path("demo"), options: Options = None) -> int:
     except OSError as error:
         raise WriteError(f"The folder {output} cannot be made: {error.strerror}.") from None
     screen.print("A two-photon image of a cell, one shot; the mean of five shots serves as truth.")
-    chosen = Recipe.parse({"preset": "fast"}).merged(_given(options))
-    result = _run(lambda cancel: iter_restore(image, chosen, cancel=cancel), quiet=False)
+    chosen, cancel = Recipe.parse({"preset": "fast"}).merged(_given(options)), threading.Event()
+    result = _watch(iter_restore(image, chosen, cancel=cancel), cancel, quiet=False)
     target, picture = output / "clean.tif", output / "before_after.png"
     io.write(target, result.image, overwrite=True)
     report.comparison(image, result.image, picture)
@@ -381,6 +395,96 @@ def calibrate(
     return EXIT_OK
 
 
+@app.command
+def compress(
+    source: Path,
+    /,
+    *,
+    output: Output,
+    factor: float = 8.0,
+    weights: Literal["float16", "float32"] = "float16",
+    steps: int = 2000,
+    seed: int = 0,
+    device: str = "auto",
+    axes: str | None = None,
+    series: str | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Keep a scan as the weights of a small network (Deep Decoder), with a loss.
+
+    Parameters
+    ----------
+    source
+        A file, a folder with a DICOM series, or a DICOMDIR.
+    output
+        Result, .npz: weights, grid and type of the scan, and no other of its metadata.
+    factor
+        How many times smaller than the scan's values the file is to be.
+    weights
+        Type of the stored weights: float16, or float32 for a narrower network stored exactly.
+    steps
+        Steps of the fit.
+    seed
+        Seed of everything random.
+    device
+        auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
+    axes
+        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    series
+        Number of the DICOM series to read, where a folder holds several.
+    overwrite
+        Replace an existing result.
+    as_json
+        Print the factor and the loss, and nothing else.
+    """
+    from dip_sci import compression
+
+    compression.check_target(output, overwrite=overwrite, inputs=(source,))
+    image = io.read(source, axes=axes, series=series)
+    cancel = threading.Event()
+    run = compression.iter_compress(
+        image, factor=factor, weights=weights, steps=steps, seed=seed, device=device, cancel=cancel
+    )
+    result = _watch(run, cancel, quiet=as_json)
+    result.save(output, overwrite=overwrite)
+    if as_json:
+        names = ("factor", "psnr", "width", "steps", "seconds")
+        print(json.dumps({name: getattr(result, name) for name in names}, indent=1))  # noqa: T201
+    else:
+        screen.print(
+            f"{len(result.content)} bytes, {result.factor:.1f} times smaller than the values of the scan; "
+            f"what comes out again differs by {result.psnr:.1f} dB PSNR.\nWrote {output}.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return EXIT_STOPPED if result.reason.name == "CANCELLED" else EXIT_OK
+
+
+@app.command
+def decompress(source: Path, /, *, output: Output, overwrite: bool = False) -> int:
+    """Make an image out of what compress wrote.
+
+    Parameters
+    ----------
+    source
+        File written by compress.
+    output
+        Result; its suffix names the format.
+    overwrite
+        Replace an existing result.
+    """
+    from dip_sci.decompression import decompress as expand
+
+    image = expand(source)
+    io.check_target(output, image, overwrite=overwrite, inputs=[source])
+    written = io.write(output, image, overwrite=overwrite)
+    for line in (*image.source.notes, f"Wrote {written}."):
+        screen.print(line, highlight=False, markup=False, soft_wrap=True)
+    return EXIT_OK
+
+
 DEMO = ("bpae_flim_noisy.tif", "bpae_flim_mean_of_5.tif")
 
 
@@ -428,17 +532,37 @@ def _given(options: Recipe | None) -> dict[str, Any]:
     return {} if options is None else options.model_dump(exclude_unset=True)
 
 
-def _run(
-    start: Callable[[threading.Event], Generator[Progress[Any], None, Restoration]], *, quiet: bool
-) -> Restoration:
-    cancel = threading.Event()
-    run = start(cancel)
+def _restore(source: Path, common: Common, options: Recipe | None, **task: Any) -> int:
+    """Read, restore with a bar, write: what all restorations have in common.
+
+    Parameters
+    ----------
+    source, common, options
+        From the command line.
+    task
+        What `Job` says of the task.
+    """
+    given = common.model_dump(exclude={"recipe", "verbose", "as_json"})
+    job = Job(source, recipe=_recipe(common.recipe, options), **given, **task)
+    with logs.shown(_say, wanted=common.verbose):
+        opened, cancel = Opened(job), threading.Event()
+        result = _watch(opened.restore(cancel), cancel, quiet=common.as_json)
+        record = opened.write(result)
+    if common.as_json:
+        print(json.dumps(record, indent=1))  # noqa: T201
+    else:
+        _tell(result, opened.target.file)
+    return EXIT_OK if result.report.complete or result.report.reason.name == "TIME" else EXIT_STOPPED
+
+
+def _watch(run: Generator[Progress[Any], None, T], cancel: threading.Event, *, quiet: bool) -> T:
+    """Go through a run with a bar, and return what it returns."""
     with _ctrl_c(cancel, None, STOPPING), _bar(quiet) as show:
         while True:
             try:
                 show(next(run))
             except StopIteration as end:
-                result: Restoration = end.value
+                result: T = end.value
                 return result
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dip_sci import __version__, io, provenance
 from dip_sci.io.target import Target
 from dip_sci.logs import event
 from dip_sci.region import on_grid
+from dip_sci.tasks import Inpaint, SuperResolve, Task
 
 if TYPE_CHECKING:
     import threading
@@ -47,6 +48,12 @@ class Job:
         File that the run's state is saved in on the way, and gone on from; it is gone once the result is written.
     report
         Draw a report beside the result.
+    name
+        What is asked for: the name of a task.
+    missing
+        To inpaint: mask of the voxels to fill; ``None`` for all that are not finite.
+    factor
+        To super-resolve: how many times finer.
     """
 
     source: Path
@@ -61,6 +68,9 @@ class Job:
     files: tuple[Path, ...] = ()
     checkpoint: Path | None = None
     report: bool = False
+    name: Literal["denoise", "inpaint", "super_resolve"] = "denoise"
+    missing: Path | None = None
+    factor: int | tuple[int, ...] = 1
 
 
 class Opened:
@@ -74,17 +84,24 @@ class Opened:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        image = io.read(job.source, axes=job.axes, series=job.series)
+        image = io.read(job.source, axes=job.axes, series=job.series, lazy=True)
         self.region = self._mask(image, job.region, "region of interest")
         self.background = self._mask(image, job.background, "background region")
         self.target = job.output if isinstance(job.output, Target) else Target.of(job.source, job.output, image)
         self.image = image.with_notes(*io.not_kept(self.target.file, image))
-        inputs = [p for p in (job.source, job.region, job.background) if p is not None]
-        self.target.refuse(_promised(self.image, job.recipe), __version__, overwrite=job.overwrite, inputs=inputs)
+        self.task = self._task(self.image)
+        inputs = [p for p in (job.source, job.region, job.background, job.missing) if p is not None]
+        promised = _promised(self.task.canvas(self.image), job.recipe)
+        self.target.refuse(promised, __version__, overwrite=job.overwrite, inputs=inputs)
         event("read", format=image.source.format, axes=image.axes, shape=list(image.shape), dtype=str(image.dtype))
 
     def _mask(self, image: Image, path: Path | None, name: str) -> Image | None:
         return None if path is None else on_grid(image, io.read(path), resample=self.job.resample_region, name=name)
+
+    def _task(self, image: Image) -> Task:
+        if self.job.name == "inpaint":
+            return Inpaint.of(image, self._mask(image, self.job.missing, "mask of missing voxels"))
+        return SuperResolve.of(image, self.job.factor) if self.job.name == "super_resolve" else Task()
 
     def restore(self, cancel: threading.Event | None = None) -> Generator[Progress[NDArray[Any]], None, Restoration]:
         """Restore the scan step by step, as `dip_sci.restore.iter_restore` does."""
@@ -93,6 +110,7 @@ class Opened:
         result = yield from iter_restore(
             self.image,
             self.job.recipe,
+            task=self.task,
             region=self.region,
             background=self.background,
             cancel=cancel,
@@ -125,7 +143,7 @@ class Opened:
         said = provenance.summary(result.report)
         self.target.write(result.image, record, overwrite=self.job.overwrite, description=said)
         if self.job.report:
-            io.write_text(self.target.report, report.page(self.image, result, record))
+            io.write_text(self.target.report, report.page(self.task.canvas(self.image.loaded()), result, record))
         # Whoever has stopped a run may go on with it.
         if self.job.checkpoint is not None and result.report.reason is not StopReason.CANCELLED:
             self.job.checkpoint.unlink(missing_ok=True)

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dip_sci import choices, device, generators, stopping, supervision
+from dip_sci import choices, device, generators, preferences, stopping, supervision
 from dip_sci.checkpoint import Checkpoint, identity
-from dip_sci.combination import Combination, combine
+from dip_sci.combination import Combination, combine, keep
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
-from dip_sci.preparation import Preparation, region_array
+from dip_sci.preparation import Preparation
 from dip_sci.recipe import Recipe
+from dip_sci.region import region_array
 from dip_sci.restoration import Report, Restoration
 from dip_sci.stopping import StopReason
+from dip_sci.supervision_scale import Across, Resample
+from dip_sci.tasks import Inpaint, SuperResolve, Task
 
 if TYPE_CHECKING:
     import os
@@ -82,7 +85,82 @@ def denoise(
     WriteError
         If `checkpoint` is a file of another kind.
     """
-    run = iter_restore(image, recipe, region=region, background=background, cancel=cancel, checkpoint=checkpoint)
+    return _finish(
+        iter_restore(image, recipe, region=region, background=background, cancel=cancel, checkpoint=checkpoint)
+    )
+
+
+def inpaint(
+    image: Image,
+    missing: NDArray[Any] | Image | None = None,
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Fill in the missing voxels of one image: dead pixels and lines, overlays, holes, missing slices.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    missing
+        Non-zero where to fill, of the image's shape or of that of its spatial axes; ``None`` for all
+        voxels that are not finite.
+    recipe, region, background, cancel
+        As for `denoise`. Known voxels are returned bit-identical, unless ``output.known`` is ``restore``.
+
+    Returns
+    -------
+    Restoration
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the mask does not fit, nothing is missing, or everything is.
+    """
+    task = Inpaint.of(image, missing)
+    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+
+
+def super_resolve(
+    image: Image,
+    factor: int | Sequence[int],
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Make the voxels of one image smaller.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    factor
+        How many times finer: a whole number for Y and X, or one for each spatial axis of the image in its order
+        (``(3, 1, 1)`` for slices that are three times too thick).
+    recipe, region, background, cancel
+        As for `denoise`. Outside the region, voxels are interpolated. What made the voxels coarse is
+        ``operator.kernel``.
+
+    Returns
+    -------
+    Restoration
+        On the finer grid, in the same field of view.
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the factor does not fit.
+    """
+    task = SuperResolve.of(image, factor)
+    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+
+
+def _finish(run: Generator[Progress[NDArray[Any]], None, Restoration]) -> Restoration:
     while True:
         try:
             next(run)
@@ -95,17 +173,20 @@ def iter_restore(
     image: Image,
     recipe: Recipe | None = None,
     *,
+    task: Task | None = None,
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Generator[Progress[NDArray[Any]], None, Restoration]:
-    """Remove the noise of one image, step by step.
+    """Restore one image, step by step.
 
     Parameters
     ----------
     image, recipe, region, background, cancel, checkpoint
         As for `denoise`.
+    task
+        What is asked for, bound to this image; by default to remove its noise.
 
     Yields
     ------
@@ -123,23 +204,28 @@ def iter_restore(
         As for `denoise`.
     """
     started = time.monotonic()
-    recipe = recipe or Recipe()
+    recipe, task, image = recipe or Recipe(), task or Task(), image.loaded()
     where = device.pick(recipe.device)
+    recipe, reasons = preferences.of(task, recipe, image)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     noise_only, inside = region_array(image, background, "background region"), region_array(image, region)
-    prepared = Preparation(image, choice.recipe, inside, noise_only)
+    prepared = Preparation(image, choice.recipe, inside, noise_only, task)
     choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
+    choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = _Run(prepared, choice, where, len(problems), started)
     if checkpoint is not None and problems:
-        of = identity(image, choice.recipe, where, inside, noise_only)
+        of = identity(
+            image, choice.recipe, where, inside, noise_only, task.measured(image), asked=[task.name, task.asked]
+        )
         run.resume(Checkpoint(Path(checkpoint), of))
     with device.kept_memory():
         for problem in problems[len(run.fits) :]:
-            yield from run.fit(problem, cancel)
+            kept = run.keep(problem)
+            yield from run.fit(problem if kept is None else problem.weighted(1 - kept), cancel)
             if not run.complete:
                 break
-            yield from run.combine(problem, cancel)
+            yield from run.combine(problem if kept is None else problem.weighted(kept), cancel)
     return run.restoration()
 
 
@@ -161,6 +247,13 @@ class _Run:
     @property
     def complete(self) -> bool:
         return not self.fits or self.fits[-1].reason not in (StopReason.CANCELLED, StopReason.TIME)
+
+    def keep(self, problem: Problem) -> Tensor | None:
+        """Choose what the fit does not learn from, where its risk is to be measured afterwards."""
+        blend = self.recipe.output.classical == "blend" and self.prepared.task.blends
+        if not blend or self.recipe.supervision.kind == "full" or problem.texture.independent:
+            return None
+        return keep(problem, torch.Generator(self.where).manual_seed(self.recipe.seed))
 
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         saving = None if self.checkpoint is None else _Saving(self.checkpoint, self._done)
@@ -197,9 +290,11 @@ class _Run:
 
     def combine(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         """Weigh the last estimate against classical results, unless there is no time left for it."""
-        if self.recipe.output.classical == "none":
+        if self.recipe.output.classical == "none" or not self.prepared.task.blends:
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
+        before = sum(len(e[0]) for e in self.estimates[:-1])
+        problem = self.prepared.dimmed(problem, fitted.estimate.mean(dim=0), before)
         believed = self._noise_fits(problem)
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:
@@ -237,6 +332,8 @@ class _Run:
         last = self.fits[-1] if self.fits else None
         best = self.combinations[-1] if self.combinations else None
         report = Report(
+            task=self.prepared.task.name,
+            asked=self.prepared.task.asked,
             recipe=self.recipe,
             reasons=self.choice.reasons | ({"output.classical": self.made_of or best.sentence} if best else {}),
             noise=tuple(e.sentence for e in self.prepared.estimates),
@@ -266,11 +363,11 @@ class _Run:
         if len(stacks) < 2:
             return None
         prepared = self.prepared
-        spread = np.zeros(prepared.image.shape, np.float32)
+        spread = np.zeros(prepared.canvas.shape, np.float32)
         _, replaced = prepared.values(stacks[0])
         each = np.stack([prepared.values(stack)[0][replaced] for stack in stacks])
         spread[replaced] = each.std(axis=0, ddof=1)
-        return prepared.image.with_array(spread)
+        return prepared.canvas.with_array(spread)
 
     def _notes(self, clipped: int) -> list[str]:
         prepared, fits, parts = self.prepared, self.fits, self.parts
@@ -343,7 +440,7 @@ def _start(
     """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
     where, fit = problem.observation.device, recipe.fit
     rng = torch.Generator(where).manual_seed(recipe.seed)
-    teacher = _supervise(problem, recipe, rng)
+    teacher = _supervise(problem, prepared.task, recipe, prepared.spacing, rng)
     samples = problem.observation.shape[1]
     limit = recipe.stop.max_seconds
     assert fit.steps is not None
@@ -359,13 +456,14 @@ def _start(
         seeds=fit.seeds,
         seed=recipe.seed,
         precision=fit.precision,
+        tv=fit.tv,
         max_seconds=None if limit is None else max(limit - (time.monotonic() - started), 1e-3),
     )
     return iter_fit(
         lambda: generators.build(
             recipe.generator, inside=teacher.inside, outside=samples, shape=teacher.shape, spacing=prepared.spacing
         ),
-        problem,
+        teacher.problem,
         teacher,
         stopping.build(recipe.stop),
         settings,
@@ -374,17 +472,25 @@ def _start(
     )
 
 
-def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Supervision:
+def _supervise(
+    problem: Problem, task: Task, recipe: Recipe, spacing: Sequence[float], rng: torch.Generator
+) -> Supervision:
     options, seeds = recipe.supervision, recipe.fit.seeds
     watched = recipe.stop.rule == "held_out" and (options.kind == "full" or options.recorrupt == "hide")
     held_out = supervision.hold_out(problem, recipe.stop.held_out, rng) if watched else None
     if options.kind == "full":
         split = recipe.stop.split if recipe.stop.rule == "split" else None
-        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split)
+        shape = problem.operator.finer(problem.observation).shape[2:]
+        grid = generators.input_grid(recipe.generator, shape, spacing)
+        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split, grid)
     assert options.patch is not None
     hidden = options.hidden or choices.FEW_HIDDEN
     assert options.passes is not None
     spatial = problem.observation.ndim - 2
+    if options.recorrupt == "resample":
+        finer = task.finer("ZYX")
+        scale = Across if finer[0] > 1 and max(finer[1:]) == 1 else Resample
+        return scale(problem, patch=options.patch, seeds=seeds, passes=options.passes, spacing=spacing)
     # A volume's patch is flatter: planes are fewer than rows.
     patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
     if options.recorrupt == "split":
@@ -392,5 +498,13 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
             problem, patch=patch, batch=1, seeds=seeds, passes=options.passes, strength=options.strength
         )
     return supervision.Hide(
-        problem, patch=patch, batch=1, seeds=seeds, held_out=held_out, passes=options.passes, hidden=hidden
+        problem,
+        patch=patch,
+        batch=1,
+        seeds=seeds,
+        held_out=held_out,
+        passes=options.passes,
+        hidden=hidden,
+        alike=isinstance(task, Inpaint),
+        in_turn=not isinstance(task, Inpaint) or recipe.output.known == "restore",
     )

@@ -154,8 +154,8 @@ def _series(folders: list[Path], top: Path) -> Iterator[Found]:
             # Reading it says what is wrong with it.
             yield _one(folder, top, files=registry.files_in(folder))
             continue
-        for place, files in enumerate(listed, 1):
-            yield _one(folder, top, f"#{place}" if len(listed) > 1 else None, (file for file, _ in files))
+        for place, choice in enumerate(listed, 1):
+            yield _one(folder, top, f"#{place}" if len(listed) > 1 else None, (file for file, _ in choice.files))
 
 
 def _is_scan_of_bids(file: Path) -> bool:
