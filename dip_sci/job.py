@@ -84,7 +84,7 @@ class Opened:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        image = io.read(job.source, axes=job.axes, series=job.series, lazy=True)
+        image = io.read(job.source, axes=job.axes, series=job.series, lazy=job.name == "denoise")
         self.region = self._mask(image, job.region, "region of interest")
         self.background = self._mask(image, job.background, "background region")
         self.target = job.output if isinstance(job.output, Target) else Target.of(job.source, job.output, image)

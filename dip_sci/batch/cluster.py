@@ -136,7 +136,9 @@ def _local(recipe: Recipe, jobs: int, workers: int | None, threads: int | None) 
                 "silence_logs": logging.CRITICAL,
             }
             specs[n] = {"cls": Nanny, "options": options}
-        boss = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
+        # A free port: dask's own one may be another cluster's, of which it would warn.
+        local = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        boss = {"cls": Scheduler, "options": local}
         with (
             SpecCluster(workers=specs, scheduler=boss, silence_logs=logging.CRITICAL) as cluster,
             Client(cluster, set_as_default=False) as client,
@@ -198,7 +200,7 @@ def _slurm(text: str, workers: int, threads: int | None) -> Iterator[Crew]:
             job_extra_directives=[f"--{name}={value}" for name, value in options.items()],
             job_script_prologue=["export OMP_WAIT_POLICY=passive"],
             worker_extra_args=["--resources", f"{JOB}=1", "--no-dashboard"],
-            scheduler_options=place | {"dashboard": False},
+            scheduler_options=place | {"dashboard": False, "dashboard_address": ":0"},
         )
     except (OSError, ValueError, TypeError) as error:
         raise BatchError(f"The SLURM jobs cannot be described ({error}); check --slurm.") from None

@@ -181,6 +181,19 @@ def test_verbose_says_what_happens_and_otherwise_it_is_quiet(command, scans, tmp
     assert "job done" not in command(scans / "b.tif", "-o", tmp_path / "out")[2]
 
 
+def test_reports_are_drawn_and_compared(command, scans, tmp_path):
+    out = tmp_path / "out"
+    (scans / "d.tif").write_text("no picture")
+    assert command(scans, "-o", out, "--report")[0] == 1
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.index("d.tif") < page.index("a.tif"), "what failed comes first"
+    assert 'href="deep/c.html"' in page
+    assert (out / "deep" / "c.html").is_file()
+    (scans / "d.tif").unlink()
+    (out / "b.html").unlink()
+    assert "1 done, 2 done before" in command(scans, "-o", out, "--report")[2], "a report is missing"
+
+
 def test_status_and_json_say_the_same(command, scans, tmp_path, run):
     code, out, err = command(scans, "-o", tmp_path / "out", "--json")
     assert (code, err) == (0, "")
