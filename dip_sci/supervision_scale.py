@@ -14,7 +14,7 @@ from dip_sci import tiling
 from dip_sci.errors import ImageError
 from dip_sci.operators import Downsample, Identity
 from dip_sci.resampling import resample
-from dip_sci.supervision import Example
+from dip_sci.supervision import Example, Passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -163,13 +163,13 @@ class Resample(_Scale):
         base = self.operator.finer(self.operator.forward(target))
         return _example(self.seeds, base, target, weight)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: the mean over views, brought to agreement with the observation."""
-        y, total = self._interpolated(), None
-        for done, view in enumerate(self.views[: self.count], start=1):
-            out = view.back(self._restored(network, view.see(y).contiguous()))
-            total = out if total is None else total + out
-            yield self._agreeing(total / done)
+        y, made = self._interpolated(), made or Passes()
+        if made.count:
+            yield self._agreeing(made.mean)
+        for view in self.views[made.count : self.count]:
+            yield self._agreeing(made.add(view.back(self._restored(network, view.see(y).contiguous()))))
 
 
 class Across(_Scale):
@@ -220,11 +220,13 @@ class Across(_Scale):
         base = self.lesson.finer(self.lesson.forward(target))
         return _example(self.seeds, base, target, weight)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: planes along X and along Y, each as it is and upside down."""
-        y, total = self._interpolated(), None
+        y, made = self._interpolated(), made or Passes()
         n, c, z, *_ = y.shape
-        for done, (along, flips) in enumerate(self.views[: self.count], start=1):
+        if made.count:
+            yield self._agreeing(made.mean)
+        for along, flips in self.views[made.count : self.count]:
             other = 7 - along
             # (N, C, Z, Y, X) to planes (N * along, C, Z, other).
             order = (0, along, 1, 2, other)
@@ -232,9 +234,7 @@ class Across(_Scale):
             out = self._restored(network, planes.contiguous())
             out = out.view(self.seeds, n, y.shape[along], c, z, y.shape[other])
             back = (0, 1, 3, 4, 5, 2) if along == 4 else (0, 1, 3, 4, 2, 5)
-            out = out.permute(back).flip([axis + 1 for axis in flips])
-            total = out if total is None else total + out
-            yield self._agreeing(total / done)
+            yield self._agreeing(made.add(out.permute(back).flip([axis + 1 for axis in flips])))
 
 
 def _pick(n: int, rng: torch.Generator) -> int:
