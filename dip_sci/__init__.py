@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dip_sci.errors import DipSciError
+    from dip_sci.functions import deconvolve, fuse, inpaint, super_resolve
     from dip_sci.image import Image
     from dip_sci.io import read, write
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
-    from dip_sci.restore import denoise, inpaint, iter_restore, super_resolve
+    from dip_sci.restore import denoise, iter_restore
 
 __version__ = "0.1.0"
 
@@ -27,9 +28,11 @@ _HOME = {
     "Recipe": "dip_sci.recipe",
     "Restoration": "dip_sci.restoration",
     "denoise": "dip_sci.restore",
-    "inpaint": "dip_sci.restore",
+    "deconvolve": "dip_sci.functions",
+    "fuse": "dip_sci.functions",
+    "inpaint": "dip_sci.functions",
     "iter_restore": "dip_sci.restore",
-    "super_resolve": "dip_sci.restore",
+    "super_resolve": "dip_sci.functions",
     "read": "dip_sci.io",
     "write": "dip_sci.io",
 }
@@ -39,7 +42,9 @@ __all__ = [
     "Image",
     "Recipe",
     "Restoration",
+    "deconvolve",
     "denoise",
+    "fuse",
     "inpaint",
     "iter_restore",
     "read",
