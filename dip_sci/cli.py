@@ -22,7 +22,7 @@ from dip_sci.io.files import refuse_target
 from dip_sci.io.target import Target
 from dip_sci.recipe import Recipe, explain
 from dip_sci.region import on_grid
-from dip_sci.tasks import Deconvolve, Fuse, Inpaint, SuperResolve, Task, normalised
+from dip_sci.tasks import DONE, Deconvolve, Fuse, Inpaint, SuperResolve, Task, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -415,9 +415,9 @@ def _restore(
     image = io.read(source, axes=common.axes, series=common.series)
     inside = common.mask(image, common.region, "region of interest")
     noise_only = common.mask(image, common.background, "background region")
-    target = Target.of(source, common.output, image)
-    image = image.with_notes(*io.not_kept(target.file, image))
     task = task_of(image)
+    target = Target.of(source, common.output, image, DONE[task.name].lower().replace("-", ""))
+    image = image.with_notes(*io.not_kept(target.file, image))
     inputs = [p for p in (source, common.region, common.background, *others) if p is not None]
     target.refuse(_promised(task.canvas(image), chosen), __version__, overwrite=common.overwrite, inputs=inputs)
     result = _run(image, chosen, quiet=common.as_json, region=inside, background=noise_only, task=task)
