@@ -82,7 +82,21 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
             wishes["generator"] = {"channels": DEEP_CHANNELS[str(ndim)], "skip_channels": (0,)}
         return _open(recipe, wishes), reasons
     reasons["supervision.recorrupt"] = "hide: to fill in what is not seen is what is asked for"
-    return _open(recipe, {"supervision": {"recorrupt": "hide", "hidden": choices.MANY_HIDDEN}}), reasons
+    effort = HOLE_EFFORT[str(ndim)]
+    wishes = {
+        "supervision": {
+            "recorrupt": "hide",
+            "hidden": choices.MANY_HIDDEN,
+            "patch": effort.patch,
+            **({"passes": 4} if recipe.output.known == "keep" else {}),
+        },
+        "fit": {"steps": effort.steps[recipe.preset], "rate": effort.rate},
+        "generator": {"dropout": 0.0 if recipe.output.known == "keep" else None},
+    }
+    if recipe.generator.kind in ("auto", "unet"):
+        wishes["generator"]["channels"] = effort.channels
+    reasons["fit.steps"] = f"{effort.steps[recipe.preset]}: preset {recipe.preset}"
+    return _open(recipe, wishes), reasons
 
 
 def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
@@ -126,6 +140,21 @@ def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Reci
     if not flat and recipe.generator.ndim == "2d":
         raise RecipeError("generator.ndim is 2d, and the point spread function has three dimensions: leave it out.")
     return recipe, reasons
+
+
+class _HoleEffort(NamedTuple):
+    """What inpainting by examples takes."""
+
+    channels: tuple[int, ...]
+    patch: int
+    rate: float
+    steps: dict[str, int]
+
+
+HOLE_EFFORT = {
+    "2d": _HoleEffort((48,) * 5, 128, 0.004, {"fast": 200, "balanced": 700, "best": 2500}),
+    "3d": _HoleEffort((16,) * 4, 64, 0.002, {"fast": 120, "balanced": 300, "best": 900}),
+}
 
 
 class _ScaleEffort(NamedTuple):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dip_sci.operators import Operator
+    from dip_sci.views import View
 
 
 PROBES = 4
@@ -117,6 +118,10 @@ class Problem:
             return torch.cat([whole[box] for box in boxes])
 
         return self._mapped(cut)
+
+    def seen(self, view: View) -> Problem:
+        """Return the same problem as an image that is turned."""
+        return self._mapped(view.see)
 
     def only(self, n: int, count: int = 1) -> Problem:
         """Return the problem of one image of the stack, or of a few in a row."""

@@ -270,9 +270,15 @@ class _Run:
             memory=max(self.memory, device.memory_in_use(self.where)),
             device=device.describe(self.where),
             notes=tuple(self._notes(clipped)),
-            advice=tuple(choices.advice(self.choice, correlated=self.prepared.correlated, counts=self.prepared.counts)),
+            advice=self._advice(),
         )
         return Restoration(result, self._spread(stacks), self._baseline(), report)
+
+    def _advice(self) -> tuple[str, ...]:
+        prepared = self.prepared
+        if not prepared.task.minds_noise(self.recipe):
+            return ()
+        return tuple(choices.advice(self.choice, correlated=prepared.correlated, counts=prepared.counts))
 
     def _baseline(self) -> Image | None:
         if not self.combinations:

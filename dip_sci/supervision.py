@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dip_sci import inputs, tiling
+from dip_sci.views import View, views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ STIR = 0.05
 PROBES = 4
 """Patches on which the risk of a recorrupted fit is watched."""
 
+
+PLAIN = View((), ())
 
 ALIKE = 0.7
 """Share of the steps that hide voxels in the pattern of those that are missing, where these are to be filled."""
@@ -321,7 +324,8 @@ class Hide(_Recorrupted):
     hidden
         Smallest and largest hidden share.
     alike
-        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for.
+        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for. Patches are
+        seen flipped then.
     in_turn
         In the result, hide each voxel from the network in turn, so that none comes with its noise; else show it
         all there is.
@@ -344,6 +348,7 @@ class Hide(_Recorrupted):
     ) -> None:
         super().__init__(problem, patch, batch, seeds, held_out, passes)
         self.hidden, self.alike, self.in_turn = hidden, alike, in_turn
+        self.views = views(len(self.shape), swap=False) if alike else []
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
@@ -351,6 +356,9 @@ class Hide(_Recorrupted):
         y, measured, context, weights = self._draw(
             rng, problem.observation, problem.measured, problem.context, self.weights
         )
+        if self.views:
+            view = self.views[int(torch.randint(len(self.views), (), generator=rng, device=y.device))]
+            y, measured, context, weights = (view.see(part) for part in (y, measured, context, weights))
         low, high = self.hidden
         share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         if self.alike and bool(torch.rand((), generator=rng, device=y.device) < ALIKE):
@@ -371,18 +379,23 @@ class Hide(_Recorrupted):
             turn = index % self.parts
             if turn == 0:
                 part = torch.randint(self.parts, measured.shape, generator=rng, device=y.device)
-            restored = self._apply(network, y, measured * (part != turn) if self.in_turn else measured)
+            visible = measured * (part != turn) if self.in_turn else measured
+            view = self.views[index % len(self.views)] if self.views else PLAIN
+            restored = self._seen_so(view, network, visible)
             total = restored if total is None else total + restored
             yield total / (index + 1)
 
+    def _seen_so(self, view: View, network: Network, visible: Tensor) -> Tensor:
+        if not view.flips:
+            return self._apply(network, self.problem.observation, visible)
+        turned = copy.copy(self)
+        turned.problem = self.problem.seen(view)
+        return view.back(turned._apply(network, turned.problem.observation, view.see(visible)))
+
     def _pattern(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
         """Cut the pattern of what is missing out of another place: beyond a border it goes on at the other."""
-        missing = (
-            1
-            - self.problem.measured[
-                int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
-            ][None]
-        )
+        n = int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
+        missing = 1 - self.problem.measured[n : n + 1]
         for axis in range(2, len(shape) - 1):
             size = missing.shape[axis]
             start = int(torch.randint(size, (), generator=rng, device=rng.device))

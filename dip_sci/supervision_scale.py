@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from dip_sci.errors import ImageError
 from dip_sci.operators import Downsample, Identity
 from dip_sci.resampling import resample
 from dip_sci.supervision import Example
+from dip_sci.views import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,35 +31,6 @@ AT_ONCE = 2**18
 
 BACK_PROJECTIONS = 6
 """Steps that make a result agree with its observation: ``x + U (y - A x)`` (Irani & Peleg 1991)."""
-
-
-class _View(NamedTuple):
-    """A way to look at an image: axes swapped, then flipped. Both lists count from the first spatial axis."""
-
-    order: tuple[int, ...]
-    flips: tuple[int, ...]
-
-    def see(self, x: Tensor) -> Tensor:
-        lead = x.ndim - len(self.order)
-        moved = x.permute(*range(lead), *(lead + a for a in self.order))
-        return moved.flip([lead + a for a in self.flips]) if self.flips else moved
-
-    def back(self, x: Tensor) -> Tensor:
-        lead = x.ndim - len(self.order)
-        flipped = x.flip([lead + a for a in self.flips]) if self.flips else x
-        inverse = [self.order.index(a) for a in range(len(self.order))]
-        return flipped.permute(*range(lead), *(lead + a for a in inverse))
-
-
-def _views(factors: Sequence[int], spacing: Sequence[float]) -> list[_View]:
-    """Return all flips, each with the last two axes as they are and, where these are alike, swapped."""
-    n = len(factors)
-    straight = tuple(range(n))
-    orders = [straight]
-    if factors[-1] == factors[-2] and abs(spacing[-1] - spacing[-2]) < 1e-3 * spacing[-1]:
-        orders.append((*straight[:-2], n - 1, n - 2))
-    flips = [axes for k in range(n + 1) for axes in itertools.combinations(range(n), k)]
-    return [_View(order, axes) for order in orders for axes in flips]
 
 
 class _Scale:
@@ -138,7 +109,8 @@ class Resample(_Scale):
         once, times = _root(factors)
         self.lesson = Downsample(once, kernel, spacing)
         self.levels = [Downsample([f**k for f in once], kernel, spacing) for k in range(1, times + 1)]
-        self.views = _views(factors, spacing)
+        alike = factors[-1] == factors[-2] and abs(spacing[-1] - spacing[-2]) < 1e-3 * spacing[-1]
+        self.views = views(len(factors), swap=alike)
         self.count = min(passes, len(self.views))
         self.shape = _edges(problem.observation.shape[2:], once, patch)
         self._sizes = self._pyramid()

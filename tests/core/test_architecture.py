@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
     ["errors"],
     ["image"],
-    ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "resampling", "io"],
+    ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "resampling", "views", "io"],
     ["noise_background", "noise_curve", "noise_structure"],
     ["noise_estimate", "calibration", "operators", "texture"],
     ["data_term", "detection", "problem", "tasks"],
