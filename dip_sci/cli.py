@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,7 +25,7 @@ from dip_sci.region import on_grid
 from dip_sci.tasks import DONE, Deconvolve, Fuse, Inpaint, SuperResolve, Task, normalised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from dip_sci.fit import Progress
     from dip_sci.image import Image
@@ -40,6 +40,8 @@ EPILOGUE = """\
 Exit codes: 0 done; 1 nothing written (the message says why); 2 wrong options or recipe;
 3 stopped by Ctrl-C, best result so far written and marked as such; 130 abandoned, nothing written.
 """
+
+T = TypeVar("T")
 
 screen = Console(stderr=True)
 
@@ -111,7 +113,7 @@ def denoise(source: Path, /, *, common: Shared, options: Options = None) -> int:
     source
         Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
     """
-    return _restore(source, common, options, lambda image: Task())
+    return _restore(source, common, options, None)
 
 
 @app.command
@@ -223,7 +225,7 @@ def convert(
     """
     from dip_sci import provenance
 
-    image = io.read(source, axes=axes, series=series)
+    image = io.read(source, axes=axes, series=series, lazy=True)
     target = Target(io.completed(output, image))
     image = image.with_notes(*io.not_kept(target.file, image))
     target.refuse(image, __version__, overwrite=overwrite, inputs=[source])
@@ -348,6 +350,96 @@ def calibrate(
     return EXIT_OK
 
 
+@app.command
+def compress(
+    source: Path,
+    /,
+    *,
+    output: Output,
+    factor: float = 8.0,
+    weights: Literal["float16", "float32"] = "float16",
+    steps: int = 2000,
+    seed: int = 0,
+    device: str = "auto",
+    axes: str | None = None,
+    series: str | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Keep a scan as the weights of a small network (Deep Decoder), with a loss.
+
+    Parameters
+    ----------
+    source
+        A file, a folder with a DICOM series, or a DICOMDIR.
+    output
+        Result, .npz: weights, grid and type of the scan, and no other of its metadata.
+    factor
+        How many times smaller than the scan's values the file is to be.
+    weights
+        Type of the stored weights: float16, or float32 for a narrower network stored exactly.
+    steps
+        Steps of the fit.
+    seed
+        Seed of everything random.
+    device
+        auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
+    axes
+        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    series
+        Number of the DICOM series to read, where a folder holds several.
+    overwrite
+        Replace an existing result.
+    as_json
+        Print the factor and the loss, and nothing else.
+    """
+    from dip_sci import compression
+
+    compression.check_target(output, overwrite=overwrite, inputs=(source,))
+    image = io.read(source, axes=axes, series=series)
+    cancel = threading.Event()
+    run = compression.iter_compress(
+        image, factor=factor, weights=weights, steps=steps, seed=seed, device=device, cancel=cancel
+    )
+    result = _watch(run, cancel, quiet=as_json)
+    result.save(output, overwrite=overwrite)
+    if as_json:
+        names = ("factor", "psnr", "width", "steps", "seconds")
+        print(json.dumps({name: getattr(result, name) for name in names}, indent=1))  # noqa: T201
+    else:
+        screen.print(
+            f"{len(result.content)} bytes, {result.factor:.1f} times smaller than the values of the scan; "
+            f"what comes out again differs by {result.psnr:.1f} dB PSNR.\nWrote {output}.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return EXIT_STOPPED if result.reason.name == "CANCELLED" else EXIT_OK
+
+
+@app.command
+def decompress(source: Path, /, *, output: Output, overwrite: bool = False) -> int:
+    """Make an image out of what compress wrote.
+
+    Parameters
+    ----------
+    source
+        File written by compress.
+    output
+        Result; its suffix names the format.
+    overwrite
+        Replace an existing result.
+    """
+    from dip_sci.decompression import decompress as expand
+
+    image = expand(source)
+    io.check_target(output, image, overwrite=overwrite, inputs=[source])
+    written = io.write(output, image, overwrite=overwrite)
+    for line in (*image.source.notes, f"Wrote {written}."):
+        screen.print(line, highlight=False, markup=False, soft_wrap=True)
+    return EXIT_OK
+
+
 DEMO = ("bpae_flim_noisy.tif", "bpae_flim_mean_of_5.tif")
 
 
@@ -396,7 +488,7 @@ def _given(options: Recipe | None) -> dict[str, Any]:
 
 
 def _restore(
-    source: Path, common: Common, options: Recipe | None, task_of: Callable[[Image], Task], *others: Path | None
+    source: Path, common: Common, options: Recipe | None, task_of: Callable[[Image], Task] | None, *others: Path | None
 ) -> int:
     """Read, restore with a bar, write: what all restorations have in common.
 
@@ -405,17 +497,18 @@ def _restore(
     source, common, options
         From the command line.
     task_of
-        Makes the task of the image.
+        Makes the task of the image; ``None``: to remove its noise.
     others
         What else is read, and must not be replaced.
     """
     from dip_sci import provenance
 
     chosen = _recipe(common.recipe, options)
-    image = io.read(source, axes=common.axes, series=common.series)
+    image = io.read(source, axes=common.axes, series=common.series, lazy=True)
     inside = common.mask(image, common.region, "region of interest")
     noise_only = common.mask(image, common.background, "background region")
-    task = task_of(image)
+    image = image if task_of is None else image.loaded()
+    task = Task() if task_of is None else task_of(image)
     target = Target.of(source, common.output, image, DONE[task.name].lower().replace("-", ""))
     image = image.with_notes(*io.not_kept(target.file, image))
     inputs = [p for p in (source, common.region, common.background, *others) if p is not None]
@@ -448,12 +541,17 @@ def _run(
 
     cancel = threading.Event()
     run = iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel)
+    return _watch(run, cancel, quiet=quiet)
+
+
+def _watch(run: Generator[Progress[Any], None, T], cancel: threading.Event, *, quiet: bool) -> T:
+    """Go through a run with a bar, and return what it returns."""
     with _ctrl_c(cancel), _bar(quiet) as show:
         while True:
             try:
                 show(next(run))
             except StopIteration as end:
-                result: Restoration = end.value
+                result: T = end.value
                 return result
 
 

@@ -49,6 +49,7 @@ def inpaint(
     ImageError, RecipeError, FitError
         As for `denoise`, and if the mask does not fit, nothing is missing, or everything is.
     """
+    image = image.loaded()
     task = Inpaint.of(image, missing)
     return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
 
@@ -85,6 +86,7 @@ def super_resolve(
     ImageError, RecipeError, FitError
         As for `denoise`, and if the factor does not fit.
     """
+    image = image.loaded()
     task = SuperResolve.of(image, factor)
     return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
 
@@ -119,6 +121,7 @@ def fuse(
     ImageError, RecipeError, FitError
         As for `denoise`, and if the guide does not fit or does not overlap with the image.
     """
+    image = image.loaded()
     task = Fuse.of(image, guide)
     return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
 
@@ -158,5 +161,6 @@ def deconvolve(
     A network sees part of the voxels, and what it makes of them is blurred and compared with the others (Kobayashi
     et al. 2020, "Image deconvolution via noise-tolerant self-supervised inversion"), in units of their noise.
     """
+    image = image.loaded()
     task = Deconvolve.of(image, psf)
     return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))

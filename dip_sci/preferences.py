@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dip_sci import choices
 from dip_sci.errors import RecipeError
+from dip_sci.recipe import DEAF
 from dip_sci.tasks import Deconvolve, Inpaint, SuperResolve
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 DEEP = 12.0
 """Distance in voxels into a hole, from which on nothing around it says by example what is in it."""
-
-SEEING = ("auto", "hourglass", "unet")
-"""Generators that can be shown an image, and so be taught by examples."""
 
 DEEP_CHANNELS: dict[str, tuple[int, ...]] = {"2d": (16, 32, 64, 128, 128, 128), "3d": (16, 32, 64, 128)}
 """Of an hourglass for large holes. It has no skip connections: what they carry past its depth hurts there."""
@@ -67,7 +65,7 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
     if task.planes and recipe.generator.ndim == "auto" and image.size_of("Z") > 1:
         recipe = recipe.merged({"generator": {"ndim": "3d"}})
         reasons["generator.ndim"] = "3d: of planes that are missing only their neighbours know"
-    if recipe.supervision.kind == "auto" and recipe.generator.kind in SEEING:
+    if recipe.supervision.kind == "auto" and recipe.generator.kind not in DEAF:
         kind = "full" if task.depth > DEEP else "recorrupted"
         recipe = recipe.merged({"supervision": {"kind": kind}})
         reasons["supervision.kind"] = (
@@ -76,7 +74,7 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
             else f"recorrupted: no hole is deeper than {task.depth:.0f} voxels, so that its like can be hidden elsewhere"
         )
     ndim = choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim
-    if recipe.supervision.kind == "full":
+    if recipe.supervision.kind == "full" or recipe.generator.kind in DEAF:
         wishes: dict[str, dict[str, Any]] = {"stop": {"rule": "fixed"}}
         if recipe.generator.kind in ("auto", "hourglass"):
             wishes["generator"] = {"channels": DEEP_CHANNELS[str(ndim)], "skip_channels": (0,)}
@@ -105,7 +103,7 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
         raise RecipeError("generator.ndim is 2d, and voxels are to become finer along Z: leave it out.")
     if across:
         recipe = recipe.merged({"generator": {"ndim": "3d"}})
-    if recipe.supervision.kind == "full":
+    if recipe.supervision.kind == "full" or recipe.generator.kind in DEAF:
         return _open(recipe, {"stop": {"rule": "fixed"}}), {}
     if recipe.supervision.recorrupt not in ("auto", "resample"):
         raise RecipeError(

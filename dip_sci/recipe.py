@@ -25,6 +25,25 @@ Odd = Annotated[int, Field(ge=1, le=15), AfterValidator(_odd)]
 Kernels = Annotated[tuple[Odd, ...], Field(min_length=1, max_length=12)]
 
 
+DEAF = ("deep_decoder", "conv_decoder", "pixels")
+"""Generators that make an image out of a small input of their own, and cannot be shown one."""
+
+BELONGS = {
+    "channels": ("hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder"),
+    "up_channels": ("hourglass",),
+    "skip_channels": ("hourglass",),
+    "kernel_down": ("hourglass", "unet", "plain", "classic_unet", "resnet"),
+    "kernel_up": ("hourglass", "unet", "conv_decoder"),
+    "downsample": ("hourglass", "unet"),
+    "upsample": ("hourglass", "unet", "deep_decoder", "conv_decoder"),
+    "pointwise": ("hourglass",),
+    "norm": ("hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder"),
+    "output": ("hourglass", "classic_unet", "resnet", "deep_decoder", "conv_decoder", "pixels"),
+    "dropout": ("unet",),
+}
+"""Which generators have what an option of theirs sets."""
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -68,9 +87,14 @@ class NoiseOptions(_Group):
 class GeneratorOptions(_Group):
     """The untrained network."""
 
-    kind: Literal["auto", "hourglass", "unet", "plain"] = "auto"
-    """`hourglass`: the skip network of Ulyanov et al. 2018; `unet`: light, without normalisation, with dropout;
-    `plain`: convolutions at full resolution."""
+    kind: Literal[
+        "auto", "hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder", "pixels"
+    ] = "auto"
+    """`hourglass`: the skip network of Ulyanov et al. 2018, without skips an encoder-decoder; `unet`: light, without
+    normalisation, with dropout; `plain`: convolutions at full resolution; `classic_unet`, `resnet`: the others that the
+    paper compares. Those that no image is shown to (full supervision): `deep_decoder`: 1x1 convolutions (Heckel & Hand
+    2019); `conv_decoder`: 3x3 ones on ever finer grids (Darestani & Heckel 2021); `pixels`: no network, each voxel a
+    parameter."""
     ndim: Literal["auto", "2d", "3d"] = "auto"
     """2D (each plane an image) or 3D convolutions; `auto` decides by the spatial axes and the voxels' anisotropy."""
     neighbours: Annotated[int, Field(ge=0, le=8)] | None = None
@@ -79,27 +103,39 @@ class GeneratorOptions(_Group):
     joint_channels: bool = False
     """Restore the channels of an image together, as the colours of one: where they show the same structures."""
     channels: Sizes | None = None
-    """Channels on the way down, one number per scale."""
+    """Channels on the way down, one number per scale; of a decoder, one per layer, coarsest first; of the ResNet, one
+    per block, all alike."""
     up_channels: Sizes | None = None
     """Channels on the way up (hourglass); by default those on the way down."""
     skip_channels: Sizes | None = None
     """Channels of the skip connections (hourglass), one for all scales or one per scale; 0 for none."""
     kernel_down: Kernels = (3,)
-    """Kernel size on the way down, one for all scales or one per scale."""
+    """Kernel size on the way down (hourglass, unet; elsewhere of all convolutions but a decoder's), one for all scales
+    or one per scale."""
     kernel_up: Kernels = (3,)
-    """Kernel size on the way up, one for all scales or one per scale."""
+    """Kernel size on the way up (hourglass, unet, conv_decoder), one for all scales or one per scale."""
     downsample: Literal["stride", "average", "max"] | None = None
-    """How a scale is entered: strided convolution, average or maximum pooling."""
-    upsample: Annotated[tuple[Literal["nearest", "linear"], ...], Field(min_length=1, max_length=12)] = ("nearest",)
-    """How a scale is left, one for all scales or one per scale."""
+    """How a scale is entered (hourglass, unet): strided convolution, average or maximum pooling."""
+    upsample: Annotated[tuple[Literal["nearest", "linear"], ...], Field(min_length=1, max_length=12)] | None = None
+    """How a scale is left, one for all scales or one per scale; by default nearest, for the deep_decoder linear."""
     pointwise: bool = True
     """Follow each convolution on the way up by a 1x1 convolution (hourglass)."""
     norm: Literal["auto", "batch", "instance", "none"] = "auto"
-    """Normalisation layers; `auto`: batch for the hourglass, none for the U-Net."""
+    """Normalisation layers; `auto`: none for unet and plain, instance for classic_unet, else batch."""
     output: Literal["linear", "sigmoid"] = "linear"
     """Last layer. The sigmoid is the paper's, for photographs; it squeezes values into the observed range."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Share of activations dropped on the way up (U-Net)."""
+    """Share of activations dropped on the way up (unet)."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> GeneratorOptions:
+        if self.kind == "auto":
+            return self
+        for name, kinds in BELONGS.items():
+            value = getattr(self, name)
+            if self.kind not in kinds and value and value != type(self).model_fields[name].default:
+                raise ValueError(f"generator.{name} belongs to {', '.join(kinds)}; {self.kind} has none of it")
+        return self
 
 
 class InputOptions(_Group):
@@ -107,12 +143,12 @@ class InputOptions(_Group):
 
     kind: Literal["noise", "meshgrid", "image"] = "noise"
     """Fixed random noise, the voxels' coordinates, or the observation itself."""
-    channels: Annotated[int, Field(ge=1, le=512)] = 32
-    """Channels of the noise input."""
+    channels: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Channels of the noise input; by default 32, for decoders as many as their first layer has."""
     scale: Positive = 0.1
     """Noise input: values are drawn from U(0, scale)."""
-    jitter: Annotated[float, Field(ge=0)] = 1 / 30
-    """Standard deviation of the normal noise added to the input at each step."""
+    jitter: Annotated[float, Field(ge=0)] | None = None
+    """Standard deviation of the normal noise added to the input at each step; by default 1/30, for decoders none."""
 
 
 class OperatorOptions(_Group):
@@ -169,6 +205,9 @@ class FitOptions(_Group):
     """Networks fitted side by side; their mean is returned, their spread is a map of the result's uncertainty."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network; `auto`: bfloat16 where the hardware is fast at it."""
+    tv: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the total variation (its mean over the voxels, of an image of unit standard deviation) beside the data
+    term, under full supervision."""
     outside: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Weight of the observed voxels outside the region of interest, where there is one."""
 

@@ -144,6 +144,8 @@ class Full:
         t: fit ``y + t e`` and keep ``y - e / t`` out of the fit, with noise e as the observation's; ``None`` to fit y.
         Each network has an e of its own, every second one that of its neighbour with the other sign: what
         it adds is all but gone from their mean.
+    grid
+        Spatial shape of the networks' input, where it is not the image's.
     """
 
     averages_outputs = True
@@ -157,6 +159,7 @@ class Full:
         held_out: Tensor | None,
         rng: torch.Generator,
         split: float | None = None,
+        grid: Sequence[int] | None = None,
     ) -> None:
         assert len(problem.observation) == 1
         self.problem, self.held_out = problem, held_out
@@ -166,13 +169,14 @@ class Full:
             drawn = [problem.noise(rng) for _ in range((seeds + 1) // 2)]
             self.added = torch.stack([sign * e for e in drawn for sign in (1, -1)])[:seeds]
             self.target = self.target + split * self.added
-        made = [inputs.make(options, problem.operator.finer(seen), rng) for seen in self.target]
+        seen = problem.operator.finer(self.target.flatten(0, 1)).unsqueeze(1)
+        self.shape = tuple(seen.shape[3:])
+        made = [inputs.make(options, one, rng, grid or self.shape) for one in seen]
         # A guide is seen beside the input (Ulyanov et al. 2018, flash and no-flash).
-        guided = problem.context.shape[1] > 0
+        guided = problem.context.shape[1] > 0 and grid is None
         self.z = torch.stack([torch.cat([z, problem.context], dim=1) if guided else z for z in made])
-        self.jitter = inputs.Jitter(self.z, options.jitter, rng)
+        self.jitter = inputs.Jitter(self.z, inputs.JITTER if options.jitter is None else options.jitter, rng)
         self.inside = self.z.shape[2]
-        self.shape = tuple(self.z.shape[3:])
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""

@@ -17,5 +17,6 @@ DONE = {
     "super_resolve": "Super-resolved",
     "fuse": "Fused",
     "deconvolve": "Deconvolved",
+    "pre_image": "Pre-image made",
 }
 """What a result is called, by the name of its task."""

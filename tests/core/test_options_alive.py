@@ -57,6 +57,7 @@ TABLE = {
     "fit.averaging": ({}, 0.0),
     "fit.seeds": ({}, 2),
     "fit.precision": ({}, "bfloat16"),
+    "fit.tv": (FULL, 0.5),
     "fit.outside": ({}, 1.0),
     "stop.rule": (FULL, "fixed"),
     "stop.window": (WINDOWED, 3),
