@@ -239,6 +239,44 @@ def batch(
 
 
 @app.command
+def fuse(source: Path, /, *, guide: Path, common: Shared, options: Options = None) -> int:
+    """Remove the noise of one scan with the help of another one of the same object.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    guide
+        Another channel, exposure or modality, in any format. It may lie on another grid where both say where they lie.
+    """
+    return _restore(source, common, options, name="fuse", guide=guide)
+
+
+@app.command
+def deconvolve(
+    source: Path,
+    /,
+    *,
+    psf: Path,
+    normalise: Annotated[bool, Parameter(negative=())] = False,
+    common: Shared,
+    options: Options = None,
+) -> int:
+    """Undo a known blur of one scan.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    psf
+        Image of the point spread function on the scan's grid, in any format: odd sizes, not negative, of sum 1.
+    normalise
+        Divide the point spread function by its sum first.
+    """
+    return _restore(source, common, options, name="deconvolve", psf=psf, normalise=normalise)
+
+
+@app.command
 def convert(
     source: Path,
     output: Path,

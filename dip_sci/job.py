@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from dip_sci import __version__, io, provenance
+from dip_sci.errors import ReadError
 from dip_sci.io.target import Target
 from dip_sci.logs import event
 from dip_sci.region import on_grid
-from dip_sci.tasks import Inpaint, SuperResolve, Task
+from dip_sci.tasks import DONE, Deconvolve, Fuse, Inpaint, SuperResolve, Task, normalised
 
 if TYPE_CHECKING:
     import threading
@@ -54,6 +55,10 @@ class Job:
         To inpaint: mask of the voxels to fill; ``None`` for all that are not finite.
     factor
         To super-resolve: how many times finer.
+    guide
+        To fuse: another image of the same object.
+    psf, normalise
+        To deconvolve: image of the point spread function, and whether to divide it by its sum first.
     """
 
     source: Path
@@ -68,9 +73,12 @@ class Job:
     files: tuple[Path, ...] = ()
     checkpoint: Path | None = None
     report: bool = False
-    name: Literal["denoise", "inpaint", "super_resolve"] = "denoise"
+    name: Literal["denoise", "inpaint", "super_resolve", "fuse", "deconvolve"] = "denoise"
     missing: Path | None = None
     factor: int | tuple[int, ...] = 1
+    guide: Path | None = None
+    psf: Path | None = None
+    normalise: bool = False
 
 
 class Opened:
@@ -87,10 +95,11 @@ class Opened:
         image = io.read(job.source, axes=job.axes, series=job.series, lazy=job.name == "denoise")
         self.region = self._mask(image, job.region, "region of interest")
         self.background = self._mask(image, job.background, "background region")
-        self.target = job.output if isinstance(job.output, Target) else Target.of(job.source, job.output, image)
+        done = DONE[job.name].lower().replace("-", "")
+        self.target = job.output if isinstance(job.output, Target) else Target.of(job.source, job.output, image, done)
         self.image = image.with_notes(*io.not_kept(self.target.file, image))
         self.task = self._task(self.image)
-        inputs = [p for p in (job.source, job.region, job.background, job.missing) if p is not None]
+        inputs = [p for p in (job.source, job.region, job.background, job.missing, job.guide, job.psf) if p is not None]
         promised = _promised(self.task.canvas(self.image), job.recipe)
         self.target.refuse(promised, __version__, overwrite=job.overwrite, inputs=inputs)
         event("read", format=image.source.format, axes=image.axes, shape=list(image.shape), dtype=str(image.dtype))
@@ -99,9 +108,19 @@ class Opened:
         return None if path is None else on_grid(image, io.read(path), resample=self.job.resample_region, name=name)
 
     def _task(self, image: Image) -> Task:
-        if self.job.name == "inpaint":
-            return Inpaint.of(image, self._mask(image, self.job.missing, "mask of missing voxels"))
-        return SuperResolve.of(image, self.job.factor) if self.job.name == "super_resolve" else Task()
+        job = self.job
+        match job.name:
+            case "inpaint":
+                return Inpaint.of(image, self._mask(image, job.missing, "mask of missing voxels"))
+            case "super_resolve":
+                return SuperResolve.of(image, job.factor)
+            case "fuse":
+                return Fuse.of(image, io.read(_needed(job.guide, "guide")))
+            case "deconvolve":
+                psf = io.read(_needed(job.psf, "point spread function"))
+                return Deconvolve.of(image, normalised(psf) if job.normalise else psf)
+            case _:
+                return Task()
 
     def restore(self, cancel: threading.Event | None = None) -> Generator[Progress[NDArray[Any]], None, Restoration]:
         """Restore the scan step by step, as `dip_sci.restore.iter_restore` does."""
@@ -149,6 +168,12 @@ class Opened:
             self.job.checkpoint.unlink(missing_ok=True)
         event("written", sha256=digest)
         return record
+
+
+def _needed(path: Path | None, name: str) -> Path:
+    if path is None:
+        raise ReadError(f"No {name} is given: name its file.")
+    return path
 
 
 def _promised(image: Image, recipe: Recipe) -> Image:

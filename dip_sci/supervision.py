@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dip_sci import inputs, tiling
+from dip_sci.views import View, views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ STIR = 0.05
 PROBES = 4
 """Patches on which the risk of a recorrupted fit is watched."""
 
+
+PLAIN = View((), ())
 
 ALIKE = 0.7
 """Share of the steps that hide voxels in the pattern of those that are missing, where these are to be filled."""
@@ -200,7 +203,10 @@ class Full:
             self.target = self.target + split * self.added
         seen = problem.operator.finer(self.target.flatten(0, 1)).unsqueeze(1)
         self.shape = tuple(seen.shape[3:])
-        self.z = torch.stack([inputs.make(options, one, rng, grid or self.shape) for one in seen])
+        made = [inputs.make(options, one, rng, grid or self.shape) for one in seen]
+        # A guide is seen beside the input (Ulyanov et al. 2018, flash and no-flash).
+        guided = problem.context.shape[1] > 0 and grid is None
+        self.z = torch.stack([torch.cat([z, problem.context], dim=1) if guided else z for z in made])
         self.jitter = inputs.Jitter(self.z, inputs.JITTER if options.jitter is None else options.jitter, rng)
         self.inside = self.z.shape[2]
 
@@ -260,8 +266,16 @@ class _Recorrupted:
     ) -> None:
         self.problem, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
         self.inside = problem.operator.features(problem.observation.shape[1]) + problem.context.shape[1]
+        reach = problem.operator.reach or (0,) * len(patch)
+        # Near its border, what a patch's voxels see lies outside of it: a patch is much larger than that, or all.
+        sizes = problem.observation.shape[2:]
+        patch = [p if p > 4 * r else n for p, r, n in zip(patch, reach, sizes, strict=True)]
         self.patches = _Patches(problem, patch, batch)
         self.shape = self.patches.shape
+        self.inner = problem.weights.new_zeros(self.shape)
+        self.inner[
+            tuple(slice(r, p - r) if p < n else slice(None) for p, r, n in zip(self.shape, reach, sizes, strict=True))
+        ] = 1
         self.weights = (problem if held_out is None else problem.without(held_out)).weights
         # The risk is watched on a few patches, always the same: a pass over a whole volume would take minutes.
         fixed = torch.Generator(problem.observation.device).manual_seed(0)
@@ -346,7 +360,8 @@ class Hide(_Recorrupted):
     hidden
         Smallest and largest hidden share.
     alike
-        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for.
+        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for. Patches are
+        seen flipped then.
     in_turn
         In the result, hide each voxel from the network in turn, so that none comes with its noise; else show it
         all there is.
@@ -369,6 +384,7 @@ class Hide(_Recorrupted):
     ) -> None:
         super().__init__(problem, patch, batch, seeds, held_out, passes)
         self.hidden, self.alike, self.in_turn = hidden, alike, in_turn
+        self.views = views(len(self.shape), swap=False) if alike else []
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
@@ -376,6 +392,9 @@ class Hide(_Recorrupted):
         y, measured, context, weights = self._draw(
             rng, problem.observation, problem.measured, problem.context, self.weights
         )
+        if self.views:
+            view = self.views[int(torch.randint(len(self.views), (), generator=rng, device=y.device))]
+            y, measured, context, weights = (view.see(part) for part in (y, measured, context, weights))
         low, high = self.hidden
         share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         if self.alike and bool(torch.rand((), generator=rng, device=y.device) < ALIKE):
@@ -386,7 +405,7 @@ class Hide(_Recorrupted):
             pattern = torch.zeros_like(measured)
         hidden = ((torch.rand(measured.shape, generator=rng, device=y.device) < share) | (pattern > 0)).float()
         seen, base = self._see(y, measured * (1 - hidden), context)
-        return Example(seen, base, y, weights * hidden)
+        return Example(seen, base, y, weights * hidden * self.inner)
 
     def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`."""
@@ -398,16 +417,21 @@ class Hide(_Recorrupted):
             if turn == 0:
                 part = torch.randint(self.parts, measured.shape, generator=rng, device=y.device)
             if index >= made.count:
-                yield made.add(self._apply(network, y, measured * (part != turn) if self.in_turn else measured))
+                visible = measured * (part != turn) if self.in_turn else measured
+                view = self.views[index % len(self.views)] if self.views else PLAIN
+                yield made.add(self._seen_so(view, network, visible))
+
+    def _seen_so(self, view: View, network: Network, visible: Tensor) -> Tensor:
+        if not view.flips:
+            return self._apply(network, self.problem.observation, visible)
+        turned = copy.copy(self)
+        turned.problem = self.problem.seen(view)
+        return view.back(turned._apply(network, turned.problem.observation, view.see(visible)))
 
     def _pattern(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
         """Cut the pattern of what is missing out of another place: beyond a border it goes on at the other."""
-        missing = (
-            1
-            - self.problem.measured[
-                int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
-            ][None]
-        )
+        n = int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
+        missing = 1 - self.problem.measured[n : n + 1]
         for axis in range(2, len(shape) - 1):
             size = missing.shape[axis]
             start = int(torch.randint(size, (), generator=rng, device=rng.device))
@@ -463,7 +487,7 @@ class Split(_Recorrupted):
         low, high = self.strength
         t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         seen, base = self._see(y + t * e, measured, context)
-        return Example(seen, base, y - e / t, weights)
+        return Example(seen, base, y - e / t, weights * self.inner)
 
     def _stacks(self) -> list[Tensor]:
         problem = self.problem
