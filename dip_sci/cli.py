@@ -22,7 +22,7 @@ from dip_sci.io.files import refuse_target
 from dip_sci.io.target import Target
 from dip_sci.recipe import Recipe, explain
 from dip_sci.region import on_grid
-from dip_sci.tasks import Inpaint, SuperResolve, Task
+from dip_sci.tasks import DONE, Deconvolve, Fuse, Inpaint, SuperResolve, Task, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -150,6 +150,49 @@ def super_resolve(source: Path, /, *, factor: str, common: Shared, options: Opti
         axes (3,1,1 for slices of a volume that are three times too thick).
     """
     return _restore(source, common, options, lambda image: SuperResolve.of(image, _factors(factor)))
+
+
+@app.command
+def fuse(source: Path, /, *, guide: Path, common: Shared, options: Options = None) -> int:
+    """Remove the noise of one scan with the help of another one of the same object.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    guide
+        Another channel, exposure or modality, in any format. It may lie on another grid where both say where they lie.
+    """
+    return _restore(source, common, options, lambda image: Fuse.of(image, io.read(guide)), guide)
+
+
+@app.command
+def deconvolve(
+    source: Path,
+    /,
+    *,
+    psf: Path,
+    normalise: Annotated[bool, Parameter(negative=())] = False,
+    common: Shared,
+    options: Options = None,
+) -> int:
+    """Undo a known blur of one scan.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    psf
+        Image of the point spread function on the scan's grid, in any format: odd sizes, not negative, of sum 1.
+    normalise
+        Divide the point spread function by its sum first.
+    """
+
+    def task(image: Image) -> Task:
+        point = io.read(psf)
+        return Deconvolve.of(image, normalised(point) if normalise else point)
+
+    return _restore(source, common, options, task, psf)
 
 
 @app.command
@@ -464,9 +507,9 @@ def _restore(
     image = io.read(source, axes=common.axes, series=common.series)
     inside = common.mask(image, common.region, "region of interest")
     noise_only = common.mask(image, common.background, "background region")
-    target = Target.of(source, common.output, image)
-    image = image.with_notes(*io.not_kept(target.file, image))
     task = task_of(image)
+    target = Target.of(source, common.output, image, DONE[task.name].lower().replace("-", ""))
+    image = image.with_notes(*io.not_kept(target.file, image))
     inputs = [p for p in (source, common.region, common.background, *others) if p is not None]
     target.refuse(_promised(task.canvas(image), chosen), __version__, overwrite=common.overwrite, inputs=inputs)
     result = _run(image, chosen, quiet=common.as_json, region=inside, background=noise_only, task=task)

@@ -201,6 +201,8 @@ class Activations:
         The network's range 0..1 in the image's own units.
     """
 
+    reach: tuple[int, ...] = ()
+
     def __init__(
         self, module: nn.Module, layer: str, preprocess: Callable[[Tensor], Tensor] | None, low: float, width: float
     ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dip_sci import choices
 from dip_sci.errors import RecipeError
 from dip_sci.recipe import DEAF
-from dip_sci.tasks import Inpaint, SuperResolve
+from dip_sci.tasks import Deconvolve, Fuse, Inpaint, SuperResolve
 
 if TYPE_CHECKING:
     from dip_sci.image import Image
@@ -49,6 +49,12 @@ def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
         return _inpainting(task, recipe, image)
     if isinstance(task, SuperResolve):
         return _super_resolution(task, recipe, image)
+    if isinstance(task, Deconvolve):
+        return _deconvolution(task, recipe, image)
+    if isinstance(task, Fuse) and recipe.generator.kind in DEAF:
+        raise RecipeError(
+            f"generator.kind is {recipe.generator.kind}, which cannot be shown a guide: choose another generator."
+        )
     if recipe.supervision.recorrupt == "resample":
         raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
     return recipe, {}
@@ -107,6 +113,21 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
         "supervision.recorrupt": "resample: how to make it finer is learned where the finer image is known",
         "fit.steps": f"{effort.steps[recipe.preset]}: preset {recipe.preset}",
     }
+
+
+def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
+    if recipe.supervision.recorrupt == "resample":
+        raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
+    flat, reasons = task.psf.ndim == 2, {}
+    if flat and recipe.generator.ndim == "3d":
+        raise RecipeError("generator.ndim is 3d, and the point spread function has two dimensions: leave it out.")
+    if recipe.generator.ndim == "auto" and image.size_of("Z") > 1:
+        ndim = "2d" if flat else "3d"
+        recipe = recipe.merged({"generator": {"ndim": ndim}})
+        reasons["generator.ndim"] = f"{ndim}: as the point spread function"
+    if not flat and recipe.generator.ndim == "2d":
+        raise RecipeError("generator.ndim is 2d, and the point spread function has three dimensions: leave it out.")
+    return recipe, reasons
 
 
 class _ScaleEffort(NamedTuple):

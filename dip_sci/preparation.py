@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from dip_sci import noise_estimate
+from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
 from dip_sci.image import Image
 from dip_sci.layout import Layout, spacings
-from dip_sci.noise import Gaussian, PoissonGaussian
+from dip_sci.noise import Gaussian, PoissonGaussian, Rician
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling, cast
 from dip_sci.tasks import Task, repeated
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dip_sci.noise_structure import Structure
+    from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
 
 MARGIN = 32
@@ -58,6 +61,8 @@ class Preparation:
         Boolean array of the image's shape: where to measure the noise; ``None`` for everywhere.
     task
         What is asked of the image.
+    dtype
+        Stored type of the result, where it is not the image's.
 
     Attributes
     ----------
@@ -76,7 +81,9 @@ class Preparation:
         region: NDArray[np.bool_] | None,
         background: NDArray[np.bool_] | None = None,
         task: Task | None = None,
+        dtype: np.dtype[Any] | None = None,
     ) -> None:
+        self.dtype = image.dtype if dtype is None else dtype
         self.image, self.recipe, self.task = image, recipe, task or Task()
         measured = self.task.measured(image)
         _check(image, measured)
@@ -111,6 +118,7 @@ class Preparation:
         self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
         self._seen, self._measured = seen, measured
+        self._light = Scaling.fit(np.where(seen, values, 0), seen) if self.task.linear else self.scaling
         weighty = np.ones(image.shape, bool) if region is None else region
         self._weights = np.where(self.layout.stack(weighty[self._box]) & spread_out, 1.0, recipe.fit.outside) * seen
 
@@ -138,11 +146,26 @@ class Preparation:
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
         weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
         sigma = torch.from_numpy(self._to_batch(self._noise_sd()))
-        neighbours = self._neighbours()
-        whole = Problem(observation, measured, weights, sigma, operator, self._texture(), neighbours).to(device)
+        context = self._context()
+        whole = Problem(observation, measured, weights, sigma, operator, self._texture(), context).to(device)
+        groups, _, shared, *_ = self._stack_shape
+        stacks = [whole]
+        if self.task.linear:
+            # Each channel has a detector of its own.
+            stacks = [
+                replace(whole.only(g * shared, shared), operator=self._detected(operator, g)) for g in range(groups)
+            ]
         if self.recipe.supervision.kind == "recorrupted":
-            return [whole]
-        return [whole.only(n) for n in range(self.images)]
+            return stacks
+        return [stack.only(n) for stack in stacks for n in range(len(stack.observation))]
+
+    def _detected(self, operator: Operator, group: int) -> Operator:
+        """Return a group's operator on light as it acts on the network's range."""
+        model = self.estimates[group * self._stack_shape[1]].model
+        if not isinstance(model, PoissonGaussian):
+            return operator
+        light, stable = (Scaling(s.centre[group], s.width[group]) for s in (self._light, self.scaling))
+        return Detected(operator, model, _per_sample(light), _per_sample(stable))
 
     def values(self, stack: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the canvas.
@@ -160,8 +183,12 @@ class Preparation:
         done[: len(stack)] = True
         full = np.zeros((g * m, s, *spatial), np.float32)
         full[: len(stack)] = stack
-        stable = self.scaling.inverse(self._from_batch(full), self._whole.dtype)
-        restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._result_stack)
+        scaled = self._from_batch(full)
+        if self.task.linear:
+            restored = self._light.inverse(scaled, self._whole.dtype)
+        else:
+            stable = self.scaling.inverse(scaled, self._whole.dtype)
+            restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._result_stack)
         fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), self._result_stack)
         replaced = np.zeros(self.canvas.shape, bool)
         replaced[self._place] = self.inside[self._place] & self.layout.unstack(fitted, self._result)
@@ -182,8 +209,8 @@ class Preparation:
         image, clipped
             The result, and how many voxels were clipped.
         """
-        dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.image.dtype
-        array = self.canvas.array.astype(dtype)
+        dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.dtype
+        array = self.canvas.array.astype(dtype) if dtype.kind == "f" else cast(self.canvas.array, dtype)[0]
         array[replaced], clipped = cast(values[replaced], dtype, self.image.value_range)
         return self.canvas.with_array(array), clipped
 
@@ -241,6 +268,15 @@ class Preparation:
         here: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])
         return sd * here
 
+    def _context(self) -> torch.Tensor | None:
+        """Stack what is known of each image besides itself: its neighbours, and the task's guides."""
+        parts = [part for part in (self._neighbours(), *map(self._guide, self.task.guides)) if part is not None]
+        return torch.cat(parts, dim=1) if parts else None
+
+    def _guide(self, guide: NDArray[np.float32]) -> torch.Tensor:
+        stack = self.layout.stack(np.broadcast_to(guide, self.image.shape)[self._box])
+        return torch.from_numpy(self._to_batch(stack[:, :1]).copy())
+
     def _neighbours(self) -> torch.Tensor | None:
         """Stack each plane's neighbours on either side; beyond the ends, those on the other side."""
         reach = self.recipe.generator.neighbours or 0
@@ -270,12 +306,16 @@ class Preparation:
             stack = self.layout.stack(self._whole[self._keep])
             return [NOT_ASKED] * (stack.shape[0] * stack.shape[1])
         values, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
-        return [
+        found = [
             noise_estimate.estimate(values[i], seen[i], self.recipe.noise, volume=len(self.layout.spatial) == 3)
             if seen[i].any()
             else NOTHING_MEASURED
             for i in np.ndindex(*values.shape[:2])
         ]
+        if not self.task.linear:
+            return found
+        # Behind an operator on the image's own values, a magnitude's noise counts as Gaussian.
+        return [replace(e, model=Gaussian(e.model.sigma)) if isinstance(e.model, Rician) else e for e in found]
 
     @staticmethod
     def _is_constant(values: NDArray[Any], seen: NDArray[np.bool_]) -> bool:
@@ -288,6 +328,11 @@ class Preparation:
     def _from_batch(self, batch: NDArray[Any]) -> NDArray[Any]:
         g, s, m, *_ = self._stack_shape
         return np.moveaxis(batch.reshape(g, m, s, *batch.shape[2:]), 1, 2)
+
+
+def _per_sample(scaling: Scaling) -> Scaling:
+    """Bring the scaling of a group ``(S, 1, *1)`` to images ``(S, *spatial)``."""
+    return Scaling(scaling.centre[:, 0], scaling.width[:, 0])
 
 
 def _at_most(estimate: noise_estimate.NoiseEstimate) -> float:

@@ -118,9 +118,9 @@ class Problem:
 
         return self._mapped(cut)
 
-    def only(self, n: int) -> Problem:
-        """Return the problem of one image of the stack."""
-        return self._mapped(lambda part: part[n : n + 1])
+    def only(self, n: int, count: int = 1) -> Problem:
+        """Return the problem of one image of the stack, or of a few in a row."""
+        return self._mapped(lambda part: part[n : n + count])
 
     def to(self, device: torch.device) -> Problem:
         """Return the same problem on another device."""

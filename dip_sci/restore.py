@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +19,11 @@ from dip_sci.region import region_array
 from dip_sci.restoration import Report, Restoration
 from dip_sci.stopping import StopReason
 from dip_sci.supervision_scale import Across, Resample
-from dip_sci.tasks import Inpaint, SuperResolve, Task
+from dip_sci.tasks import Inpaint, Task
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -75,80 +76,11 @@ def denoise(
     ImageError, RecipeError, FitError
         If the image or the recipe cannot be used, or the fit diverges twice.
     """
-    return _finish(iter_restore(image, recipe, region=region, background=background, cancel=cancel))
+    return finish(iter_restore(image, recipe, region=region, background=background, cancel=cancel))
 
 
-def inpaint(
-    image: Image,
-    missing: NDArray[Any] | Image | None = None,
-    recipe: Recipe | None = None,
-    *,
-    region: NDArray[Any] | Image | None = None,
-    background: NDArray[Any] | Image | None = None,
-    cancel: threading.Event | None = None,
-) -> Restoration:
-    """Fill in the missing voxels of one image: dead pixels and lines, overlays, holes, missing slices.
-
-    Parameters
-    ----------
-    image
-        What was measured.
-    missing
-        Non-zero where to fill, of the image's shape or of that of its spatial axes; ``None`` for all
-        voxels that are not finite.
-    recipe, region, background, cancel
-        As for `denoise`. Known voxels are returned bit-identical, unless ``output.known`` is ``restore``.
-
-    Returns
-    -------
-    Restoration
-
-    Raises
-    ------
-    ImageError, RecipeError, FitError
-        As for `denoise`, and if the mask does not fit, nothing is missing, or everything is.
-    """
-    task = Inpaint.of(image, missing)
-    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
-
-
-def super_resolve(
-    image: Image,
-    factor: int | Sequence[int],
-    recipe: Recipe | None = None,
-    *,
-    region: NDArray[Any] | Image | None = None,
-    background: NDArray[Any] | Image | None = None,
-    cancel: threading.Event | None = None,
-) -> Restoration:
-    """Make the voxels of one image smaller.
-
-    Parameters
-    ----------
-    image
-        What was measured.
-    factor
-        How many times finer: a whole number for Y and X, or one for each spatial axis of the image in its order
-        (``(3, 1, 1)`` for slices that are three times too thick).
-    recipe, region, background, cancel
-        As for `denoise`. Outside the region, voxels are interpolated. What made the voxels coarse is
-        ``operator.kernel``.
-
-    Returns
-    -------
-    Restoration
-        On the finer grid, in the same field of view.
-
-    Raises
-    ------
-    ImageError, RecipeError, FitError
-        As for `denoise`, and if the factor does not fit.
-    """
-    task = SuperResolve.of(image, factor)
-    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
-
-
-def _finish(run: Generator[Progress[NDArray[Any]], None, Restoration]) -> Restoration:
+def finish(run: Generator[Progress[NDArray[Any]], None, Restoration]) -> Restoration:
+    """Run a restoration to its end and return what it returns."""
     while True:
         try:
             next(run)
@@ -192,15 +124,20 @@ def iter_restore(
     """
     started = time.monotonic()
     recipe, task = recipe or Recipe(), task or Task()
+    earlier: Restoration | None = None
+    dtype = image.dtype
+    if task.denoises_first(recipe):
+        earlier = yield from _denoised_first(image, task, recipe, region, background, cancel)
+        image, background = earlier.image, None
     where = device.pick(recipe.device)
     recipe, reasons = preferences.of(task, recipe, image)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     noise_only = region_array(image, background, "background region")
-    prepared = Preparation(image, choice.recipe, region_array(image, region), noise_only, task)
+    prepared = Preparation(image, choice.recipe, region_array(image, region), noise_only, task, dtype)
     choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
     choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
-    run = _Run(prepared, choice, where, len(problems), started)
+    run = _Run(prepared, choice, where, len(problems), started, earlier)
     with device.kept_memory():
         for problem in problems:
             yield from run.fit(problem, cancel)
@@ -210,10 +147,46 @@ def iter_restore(
     return run.restoration()
 
 
+def _denoised_first(
+    image: Image,
+    task: Task,
+    recipe: Recipe,
+    region: NDArray[Any] | Image | None,
+    background: NDArray[Any] | Image | None,
+    cancel: threading.Event | None,
+) -> Generator[Progress[NDArray[Any]], None, Restoration]:
+    """Remove an observation's noise before anything else; its previews are on the grid of the result."""
+    limit = recipe.stop.max_seconds
+    first = Recipe(preset=recipe.preset, seed=recipe.seed, device=recipe.device, noise=recipe.noise).merged(
+        {"output": {"dtype": "float32"}, "stop": {"max_seconds": limit and limit / 2}}
+    )
+    run = iter_restore(image, first, region=region, background=background, cancel=cancel)
+    while True:
+        try:
+            progress = next(run)
+        except StopIteration as end:
+            denoised: Restoration = end.value
+            return denoised
+        yield replace(progress, preview=partial(_on_canvas, task, image, progress.preview))
+
+
+def _on_canvas(task: Task, image: Image, preview: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    return task.canvas(image.with_array(preview())).array
+
+
 class _Run:
     """What the fits of one image have yielded so far."""
 
-    def __init__(self, prepared: Preparation, choice: Choices, where: torch.device, parts: int, started: float) -> None:
+    def __init__(
+        self,
+        prepared: Preparation,
+        choice: Choices,
+        where: torch.device,
+        parts: int,
+        started: float,
+        earlier: Restoration | None = None,
+    ) -> None:
+        self.earlier = earlier
         self.prepared, self.choice, self.where, self.parts, self.started = prepared, choice, where, parts, started
         self.recipe = choice.recipe
         self.memory = device.memory_in_use(where)
@@ -284,7 +257,7 @@ class _Run:
             asked=self.prepared.task.asked,
             recipe=self.recipe,
             reasons=self.choice.reasons | ({"output.classical": self.made_of or best.sentence} if best else {}),
-            noise=tuple(e.sentence for e in self.prepared.estimates),
+            noise=self.earlier.report.noise if self.earlier else tuple(e.sentence for e in self.prepared.estimates),
             reason=last.reason if last else StopReason.NOTHING,
             steps=last.steps if last else 0,
             best_step=last.best_step if last else 0,

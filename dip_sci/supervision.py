@@ -166,9 +166,12 @@ class Full:
             drawn = [problem.noise(rng) for _ in range((seeds + 1) // 2)]
             self.added = torch.stack([sign * e for e in drawn for sign in (1, -1)])[:seeds]
             self.target = self.target + split * self.added
-        seen = problem.operator.finer(self.target.flatten(0, 1)).unsqueeze(1)
-        self.shape = tuple(seen.shape[3:])
-        self.z = torch.stack([inputs.make(options, one, rng, grid or self.shape) for one in seen])
+        seen = [problem.operator.finer(one) for one in self.target]
+        self.shape = tuple(seen[0].shape[2:])
+        made = [inputs.make(options, one, rng, grid or self.shape) for one in seen]
+        # A guide is seen beside the input (Ulyanov et al. 2018, flash and no-flash).
+        guided = problem.context.shape[1] > 0
+        self.z = torch.stack([torch.cat([z, problem.context], dim=1) if guided else z for z in made])
         self.jitter = inputs.Jitter(self.z, inputs.JITTER if options.jitter is None else options.jitter, rng)
         self.inside = self.z.shape[2]
 
@@ -228,8 +231,16 @@ class _Recorrupted:
     ) -> None:
         self.problem, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
         self.inside = problem.operator.features(problem.observation.shape[1]) + problem.context.shape[1]
+        reach = problem.operator.reach or (0,) * len(patch)
+        # Near its border, what a patch's voxels see lies outside of it: a patch is much larger than that, or all.
+        sizes = problem.observation.shape[2:]
+        patch = [p if p > 4 * r else n for p, r, n in zip(patch, reach, sizes, strict=True)]
         self.patches = _Patches(problem, patch, batch)
         self.shape = self.patches.shape
+        self.inner = problem.weights.new_zeros(self.shape)
+        self.inner[
+            tuple(slice(r, p - r) if p < n else slice(None) for p, r, n in zip(self.shape, reach, sizes, strict=True))
+        ] = 1
         self.weights = (problem if held_out is None else problem.without(held_out)).weights
         # The risk is watched on a few patches, always the same: a pass over a whole volume would take minutes.
         fixed = torch.Generator(problem.observation.device).manual_seed(0)
@@ -354,7 +365,7 @@ class Hide(_Recorrupted):
             pattern = torch.zeros_like(measured)
         hidden = ((torch.rand(measured.shape, generator=rng, device=y.device) < share) | (pattern > 0)).float()
         seen, base = self._see(y, measured * (1 - hidden), context)
-        return Example(seen, base, y, weights * hidden)
+        return Example(seen, base, y, weights * hidden * self.inner)
 
     def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
         """See `Supervision`."""
@@ -431,7 +442,7 @@ class Split(_Recorrupted):
         low, high = self.strength
         t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         seen, base = self._see(y + t * e, measured, context)
-        return Example(seen, base, y - e / t, weights)
+        return Example(seen, base, y - e / t, weights * self.inner)
 
     def _stacks(self) -> list[Tensor]:
         problem = self.problem

@@ -105,7 +105,7 @@ def prepare(source: Path, folder: Path, target: Path, version: str) -> None:
 
 def _description(root: Path, folder: Path, version: str) -> dict[str, Any]:
     return {
-        "Name": "Scans denoised by dip_sci",
+        "Name": "Scans restored by dip_sci",
         "BIDSVersion": VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "dip_sci", "Version": version}],
