@@ -225,7 +225,7 @@ def convert(
     """
     from dip_sci import provenance
 
-    image = io.read(source, axes=axes, series=series)
+    image = io.read(source, axes=axes, series=series, lazy=True)
     target = Target(io.completed(output, image))
     image = image.with_notes(*io.not_kept(target.file, image))
     target.refuse(image, __version__, overwrite=overwrite, inputs=[source])
@@ -504,7 +504,7 @@ def _restore(
     from dip_sci import provenance
 
     chosen = _recipe(common.recipe, options)
-    image = io.read(source, axes=common.axes, series=common.series)
+    image = io.read(source, axes=common.axes, series=common.series, lazy=True)
     inside = common.mask(image, common.region, "region of interest")
     noise_only = common.mask(image, common.background, "background region")
     task = task_of(image)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci.errors import ImageError
+from dip_sci.lazy import Lazy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,8 @@ class Image:
     ----------
     array
         Values in the image's own units (Hounsfield units, counts, grey values), shape as named
-        by `axes`, for instance ``(Z, Y, X)``. Integer arrays are stored values.
+        by `axes`, for instance ``(Z, Y, X)``. Integer arrays are stored values. A `Lazy` array where it was read
+        so: it has a shape, a type and parts, and `loaded` gives the values.
     axes
         One letter per dimension of `array`, out of ``TCZYXS``; always holds ``Y`` and ``X``.
     spacing
@@ -138,6 +140,15 @@ class Image:
     def size_of(self, axis: str) -> int:
         """Length of a named axis; 1 where there is no such axis."""
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the values are still in their file."""
+        return isinstance(self.array, Lazy)
+
+    def loaded(self) -> Image:
+        """Return the same image with its values in memory."""
+        return dataclasses.replace(self, array=np.asarray(self.array)) if self.is_lazy else self
 
     def measured(self) -> NDArray[np.bool_]:
         """Boolean array of the voxels that hold a measurement: finite, and not padding."""

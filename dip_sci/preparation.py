@@ -42,6 +42,9 @@ LARGEST = 1e30
 FEWEST = 256
 """Voxels that a background region needs."""
 
+LEAST_NOISE = 0.3
+"""Least share of the standard deviation that a dark voxel is said to have."""
+
 SMALLEST = 8
 """Voxels that an image needs along Y and X."""
 
@@ -166,6 +169,35 @@ class Preparation:
             return operator
         light, stable = (Scaling(s.centre[group], s.width[group]) for s in (self._light, self.scaling))
         return Detected(operator, model, _per_sample(light), _per_sample(stable))
+
+    def dimmed(self, problem: Problem, estimate: torch.Tensor, first: int) -> Problem:
+        """Return a problem with the noise there is where an estimate says that photons are few.
+
+        No transform stabilises them: where nothing is counted, nothing scatters.
+
+        Parameters
+        ----------
+        problem
+            One of `problems`.
+        estimate
+            What was made of it, ``(N, S, *spatial)``, on the network's range.
+        first
+            How many images the problems before it held.
+        """
+        if not self.counts:
+            return problem
+        g, s, m, *spatial = self._stack_shape
+        batch = np.zeros((g * m, s, *spatial), np.float32)
+        here = slice(first, first + len(estimate))
+        batch[here] = estimate.cpu().numpy()
+        stable = self.scaling.inverse(self._from_batch(batch), np.dtype(np.float32))
+        shares = np.ones(self._stack_shape, np.float32)
+        for index, found in self._each():
+            if isinstance(found.model, PoissonGaussian):
+                shares[index] = np.sqrt(found.model.stable_variance(found.model.unstabilise(stable[index])))
+        # Even a dark voxel's noise is not known to be nothing.
+        least = torch.from_numpy(self._to_batch(shares)[here]).clamp_min(LEAST_NOISE).to(problem.sigma.device)
+        return replace(problem, sigma=problem.sigma * least)
 
     def values(self, stack: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the canvas.

@@ -122,6 +122,10 @@ class Problem:
         """Return the problem of one image of the stack, or of a few in a row."""
         return self._mapped(lambda part: part[n : n + count])
 
+    def weighted(self, factor: Tensor) -> Problem:
+        """Return the same problem with other weights: those of now times a factor ``(N, 1, *spatial)``."""
+        return replace(self, weights=self.weights * factor)
+
     def to(self, device: torch.device) -> Problem:
         """Return the same problem on another device."""
         return self._mapped(lambda part: part.to(device))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dip_sci import choices, device, generators, preferences, stopping, supervision
-from dip_sci.combination import Combination, combine
+from dip_sci.combination import Combination, combine, keep
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.preparation import Preparation
 from dip_sci.recipe import Recipe
@@ -123,7 +123,7 @@ def iter_restore(
         As for `denoise`.
     """
     started = time.monotonic()
-    recipe, task = recipe or Recipe(), task or Task()
+    recipe, task, image = recipe or Recipe(), task or Task(), image.loaded()
     earlier: Restoration | None = None
     dtype = image.dtype
     if task.denoises_first(recipe):
@@ -140,10 +140,11 @@ def iter_restore(
     run = _Run(prepared, choice, where, len(problems), started, earlier)
     with device.kept_memory():
         for problem in problems:
-            yield from run.fit(problem, cancel)
+            kept = run.keep(problem)
+            yield from run.fit(problem if kept is None else problem.weighted(1 - kept), cancel)
             if not run.complete:
                 break
-            yield from run.combine(problem, cancel)
+            yield from run.combine(problem if kept is None else problem.weighted(kept), cancel)
     return run.restoration()
 
 
@@ -200,6 +201,13 @@ class _Run:
     def complete(self) -> bool:
         return not self.fits or self.fits[-1].reason not in (StopReason.CANCELLED, StopReason.TIME)
 
+    def keep(self, problem: Problem) -> Tensor | None:
+        """Choose what the fit does not learn from, where its risk is to be measured afterwards."""
+        blend = self.recipe.output.classical == "blend" and self.prepared.task.blends
+        if not blend or self.recipe.supervision.kind == "full" or problem.texture.independent:
+            return None
+        return keep(problem, torch.Generator(self.where).manual_seed(self.recipe.seed))
+
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         fit = _start(problem, self.prepared, self.recipe, self.started, cancel)
         while True:
@@ -216,6 +224,8 @@ class _Run:
         if self.recipe.output.classical == "none" or not self.prepared.task.blends:
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
+        before = sum(len(e[0]) for e in self.estimates[:-1])
+        problem = self.prepared.dimmed(problem, fitted.estimate.mean(dim=0), before)
         believed = self._noise_fits(problem)
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:

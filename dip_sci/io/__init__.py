@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["check_target", "completed", "full_suffix", "not_kept", "read", "write", "write_text"]
 
 
-def read(path: str | os.PathLike[str], *, axes: str | None = None, series: str | int | None = None) -> Image:
+def read(
+    path: str | os.PathLike[str], *, axes: str | None = None, series: str | int | None = None, lazy: bool = False
+) -> Image:
     """Read one image from a file, or one DICOM series from a folder or a DICOMDIR.
 
     Parameters
@@ -39,6 +41,9 @@ def read(path: str | os.PathLike[str], *, axes: str | None = None, series: str |
     series
         Which series of a DICOM folder to read, where it holds several: its number, or its place in the
         list that the error without it shows (``"#2"``), or its SeriesInstanceUID.
+    lazy
+        Leave the values in the file where they can be read part by part: OME-Zarr, uncompressed NIfTI and
+        TIFF. The image's array is a `Lazy` one then; for other files this does nothing.
 
     Returns
     -------
@@ -60,7 +65,7 @@ def read(path: str | os.PathLike[str], *, axes: str | None = None, series: str |
     path = Path(path)
     form = registry.recognise(path)
     try:
-        return form.read(path, axes, None if series is None else str(series))
+        return form.read(path, axes, None if series is None else str(series), lazy=lazy)
     except ImageError as error:
         raise ReadError(f"{path}: {error}") from error
     except DipSciError:

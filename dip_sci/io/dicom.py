@@ -19,9 +19,9 @@ from dip_sci.errors import DipSciError, ReadError, WriteError
 from dip_sci.image import Image, Source
 from dip_sci.io import dicom_out
 from dip_sci.io.axes import renamed
-from dip_sci.io.dicom_pixels import damaged, decode, header_of, modality_values, padding, refuse_unfit
+from dip_sci.io.dicom_pixels import damaged, decode, header_of, modality_values, padding, refuse_unfit, room_for
 from dip_sci.io.dicom_planes import Plane, affine_of, ordered, planes_of
-from dip_sci.io.dicom_series import chosen, is_directory_file
+from dip_sci.io.dicom_series import chosen, is_directory_file, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def read(path: Path, axes: str | None = None, series: str | None = None) -> Imag
         with _quiet():
             if path.is_dir() or is_directory_file(path):
                 return _read_series(path, axes, series)
-            return _read_file(path, axes)
+            return _read_file(path, axes, series)
     except (DipSciError, MemoryError, OSError):
         raise
     except Exception as error:  # noqa: BLE001
@@ -89,25 +89,31 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _read_file(path: Path, axes: str | None) -> Image:
+def _read_file(path: Path, axes: str | None, wanted: str | None) -> Image:
     dataset = header_of(path)
     _refuse_kind(dataset, path)
     refuse_unfit(dataset, int(dataset.get("NumberOfFrames") or 1), path)
     planes = planes_of(dataset, path)
-    return _image(path, [dataset], planes, axes)
+    return _image(path, {path: dataset}, planes if _by_number(axes) else part_of(path, planes, wanted), axes)
 
 
 def _read_series(path: Path, axes: str | None, wanted: str | None) -> Image:
     """Read one series of a folder."""
-    files = chosen(path, wanted)
+    files, planes = chosen(path, wanted, split=not _by_number(axes))
     for file, dataset in files:
         _refuse_kind(dataset, file)
         refuse_unfit(dataset, int(dataset.get("NumberOfFrames") or 1), file)
     _refuse_mixed(files, path)
     if len(files) > 1 and any(int(d.get("NumberOfFrames") or 1) > 1 for _, d in files):
         raise ReadError(f"The folder {path} holds {len(files)} multi-frame images; name one of the files.")
-    planes = [plane for file, dataset in files for plane in planes_of(dataset, file)]
-    return _image(path, [dataset for _, dataset in files], planes, axes)
+    if planes is None:
+        planes = [plane for file, dataset in files for plane in planes_of(dataset, file)]
+    return _image(path, dict(files), planes, axes)
+
+
+def _by_number(axes: str | None) -> bool:
+    """Whether planes are stacked in the order of their numbers, wherever they lie."""
+    return axes is not None and not axes.startswith("Z")
 
 
 def _refuse_kind(dataset: Dataset, path: Path) -> None:
@@ -136,21 +142,20 @@ def _refuse_mixed(files: list[tuple[Path, Dataset]], path: Path) -> None:
             )
 
 
-def _image(path: Path, datasets: list[Dataset], planes: list[Plane], axes: str | None) -> Image:
+def _image(path: Path, headers: dict[Path, Dataset], planes: list[Plane], axes: str | None) -> Image:
     """Put the planes together, by their positions or, as `axes` may ask, as they are numbered."""
-    first = datasets[0]
+    first = next(iter(headers.values()))
     refuse_unfit(first, len(planes), path)
     colour = int(first.get("SamplesPerPixel", 1)) > 1 or first.PhotometricInterpretation == "PALETTE COLOR"
     found = "YXS" if colour else "YX"
     notes: tuple[str, ...] = ()
     step: tuple[float | None, str | None] = (None, None)
     if len(planes) > 1:
-        by_number = axes is not None and not axes.startswith("Z")
-        lead, planes, step, notes = ordered(planes, first, path, by_number=by_number)
+        lead, planes, step, notes = ordered(planes, first, path, by_number=_by_number(axes))
         found = lead + found
-    stored = _stacked(planes, first, path)
+    stored, dtype = _stacked(planes, headers, path)
     valid = padding(stored, planes)
-    array, value_range, more = modality_values(stored, planes, first)
+    array, value_range, more = modality_values(stored, planes, first, dtype)
     if valid is not None and not valid.any():
         valid, more = None, (*more, "Every voxel has the padding value; none was taken for padding.")
     if len(planes) == 1:
@@ -173,25 +178,28 @@ def _image(path: Path, datasets: list[Dataset], planes: list[Plane], axes: str |
     return renamed(image, axes, path)
 
 
-def _stacked(planes: list[Plane], first: Dataset, path: Path) -> NDArray[Any]:
-    """Return the stored values of all planes, ``(planes, rows, columns[, samples])``."""
+def _stacked(planes: list[Plane], headers: dict[Path, Dataset], path: Path) -> tuple[NDArray[Any], np.dtype[Any]]:
+    """Return the stored values of all planes, ``(planes, rows, columns[, samples])``, and the type they had."""
     frames: dict[Path, NDArray[Any]] = {}
     stored: NDArray[Any] | None = None
+    dtype = np.dtype(np.uint8)
     for i, plane in enumerate(planes):
         if plane.file not in frames:
             # One file's frames at a time: planes of one file follow each other, or there is one file.
-            frames = {plane.file: decode(plane.file)}
+            frames = {plane.file: decode(plane.file, headers[plane.file])}
         frame = frames[plane.file][plane.frame]
         if stored is None:
-            stored = np.empty((len(planes), *frame.shape), frame.dtype)
+            dtype = frame.dtype.newbyteorder("=")
+            stored = np.empty((len(planes), *frame.shape), room_for(dtype, planes, headers[plane.file]))
         if frame.shape != stored.shape[1:]:
             raise ReadError(f"{path} holds images of different shapes {stored.shape[1:]} and {frame.shape}.")
-        if frame.dtype != stored.dtype:
-            stored = stored.astype(np.promote_types(stored.dtype, frame.dtype))
+        if frame.dtype.newbyteorder("=") != dtype:
+            dtype = np.promote_types(dtype, frame.dtype)
+            stored = stored.astype(np.promote_types(stored.dtype, dtype), copy=False)
         stored[i] = frame
     if stored is None:
         raise ReadError(f"{path} holds no image.")
-    return stored
+    return stored, dtype
 
 
 def _header(planes: list[Plane], first: Dataset) -> dict[str, Any]:

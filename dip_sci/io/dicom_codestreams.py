@@ -1,12 +1,16 @@
-"""Compressed pixels before they are decoded: whether they are whole, and as large as the header says."""
+"""Compressed pixels: whether they are whole and as large as the header says; lossless JPEG, decoded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydicom.encaps import generate_frames
+from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
     JPEG2000TransferSyntaxes,
+    JPEGLossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
     JPEGLSTransferSyntaxes,
@@ -18,6 +22,7 @@ from dip_sci.errors import ReadError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from pydicom import Dataset
 
 SIZE_RATIO = 2
@@ -35,11 +40,16 @@ def refuse_odd_streams(dataset: Dataset, path: Path) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEGTransferSyntaxes):
         return
-    whole = syntax in (*JPEG2000TransferSyntaxes, JPEGLSLossless, JPEGLSNearLossless)
+    # Pillow says itself where the other kinds of JPEG end too early.
+    whole = syntax in (
+        *JPEG2000TransferSyntaxes,
+        *(JPEGLSLossless, JPEGLSNearLossless, JPEGLossless, JPEGLosslessSV1),
+    )
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     for frame in generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)):
         if whole and b"\xff\xd9" not in frame[-4:]:
-            name = "JPEG 2000" if syntax in JPEG2000TransferSyntaxes else "JPEG-LS"
+            jpeg = "lossless JPEG" if syntax in JPEGTransferSyntaxes else "JPEG-LS"
+            name = "JPEG 2000" if syntax in JPEG2000TransferSyntaxes else jpeg
             raise ReadError(f"{path} is truncated: its {name} pixels end too early. Copy or export it again.")
         height, width = _size(frame)
         if height * width > SIZE_RATIO * rows * columns:
@@ -47,6 +57,46 @@ def refuse_odd_streams(dataset: Dataset, path: Path) -> None:
                 f"{path} announces {rows} x {columns} pixels, and its compressed image {height} x {width}; it is "
                 "damaged, export it again."
             )
+
+
+def lossless_jpeg(dataset: Dataset) -> NDArray[Any]:
+    """Decode lossless JPEG, ``(frames, rows, columns[, samples])``; colours as RGB.
+
+    Not by gdcm, pydicom's only choice: it ends the process on a damaged stream.
+
+    Raises
+    ------
+    ValueError
+        If a frame is damaged or of another size or type than announced.
+    """
+    import imagecodecs
+
+    count, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
+    shape = (int(dataset.Rows), int(dataset.Columns), *((samples,) if samples > 1 else ()))
+    dtype = np.dtype(f"{'i' if dataset.PixelRepresentation else 'u'}{int(dataset.BitsAllocated) // 8}")
+    frames = np.empty((count, *shape), dtype)
+    found = 0
+    for found, data in enumerate(generate_frames(dataset.PixelData, number_of_frames=count), 1):
+        try:
+            frame = imagecodecs.ljpeg_decode(data)
+        except imagecodecs.LjpegError as error:
+            raise ValueError("a damaged frame") from error
+        if frame.shape != shape or frame.dtype.itemsize != dtype.itemsize or found > count:
+            raise ValueError("a frame of another size or type")
+        frames[found - 1] = _signed(frame.view(dtype), int(dataset.get("BitsStored") or 0))
+    if found != count:
+        raise ValueError("too few frames")
+    if str(dataset.PhotometricInterpretation).startswith("YBR"):
+        return np.asarray(convert_color_space(frames, dataset.PhotometricInterpretation, "RGB", per_frame=True))
+    return frames
+
+
+def _signed(frame: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Return signed values of fewer bits than their type, which a stream holds without their sign's repetitions."""
+    spare = frame.dtype.itemsize * 8 - bits
+    if frame.dtype.kind == "u" or not 0 < spare < frame.dtype.itemsize * 8:
+        return frame
+    return np.asarray((frame << spare) >> spare)
 
 
 def _size(frame: bytes) -> tuple[int, int]:

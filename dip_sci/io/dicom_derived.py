@@ -29,6 +29,9 @@ PRODUCT = "dip-sci"
 SERIES_STEP = 1000
 """Added to the source's series number: viewers list the derived series after the study's own."""
 
+OUR_SCHEME = "99DIPSCI"
+"""Names of private coding schemes begin with 99 (PS3.3 table 8.8-1)."""
+
 LIMITS = {"SeriesDescription": 64, "DerivationDescription": 1024}
 
 DROPPED = (
@@ -94,6 +97,8 @@ class Derivation:
         Time of writing.
     resampled
         Whether the grid is another one than the source's.
+    taken
+        Numbers of other series beside the target, which the derived one must not have.
     """
 
     description: str
@@ -101,16 +106,20 @@ class Derivation:
     digest: str
     when: datetime
     resampled: bool
+    taken: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, array: NDArray[np.generic], description: str, *, resampled: bool) -> Derivation:
+    def of(
+        cls, array: NDArray[np.generic], description: str, *, resampled: bool, taken: frozenset[int] = frozenset()
+    ) -> Derivation:
         """Describe how an array came about."""
         text = (description or f"Processed by {PRODUCT} {__version__}").encode("ascii", "replace").decode()
         found = hashlib.sha256(f"{__version__} {text} {array.dtype} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
+        for part in array:
+            found.update(np.ascontiguousarray(part).data)
         first = description.partition(" ")[0].lower()
         done = first if first.endswith("ed") else "denoised" if description else "processed"
-        return cls(text, done, found.hexdigest(), datetime.now().astimezone(), resampled)
+        return cls(text, done, found.hexdigest(), datetime.now().astimezone(), resampled, taken)
 
     def uid(self, source: str, place: int = 0) -> str:
         """Return a new UID that follows from the source's and the result."""
@@ -154,10 +163,10 @@ def _append(dataset: Dataset, name: str, *items: Dataset) -> None:
     setattr(dataset, name, [*(dataset.get(name) or []), *items])
 
 
-def code(value: str, meaning: str) -> Dataset:
-    """Return a code of DICOM's own scheme."""
+def code(value: str, meaning: str, scheme: str = "DCM") -> Dataset:
+    """Return a code, of DICOM's own scheme unless another is named."""
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
 
 
@@ -218,11 +227,11 @@ def _renew(dataset: Dataset, derivation: Derivation, place: int) -> None:
     now = derivation.when
     dataset.SOPInstanceUID = derivation.uid(dataset.SOPInstanceUID, place)
     dataset.SeriesInstanceUID = derivation.uid(dataset.SeriesInstanceUID)
-    if dataset.get("SeriesNumber") is not None:
-        number = int(dataset.SeriesNumber) + SERIES_STEP
-        dataset.SeriesNumber = number if number < 2**31 else SERIES_STEP
-    else:
-        dataset.SeriesNumber = SERIES_STEP
+    number = int(dataset.get("SeriesNumber") or 0) + SERIES_STEP
+    number = number if number < 2**31 - SERIES_STEP else SERIES_STEP
+    while number in derivation.taken:
+        number += 1
+    dataset.SeriesNumber = number
     plain = derivation.done in ("denoised", "processed")
     suffix = " resampled" if derivation.resampled and plain else f" {derivation.done}"
     before = str(dataset.get("SeriesDescription") or "")
@@ -290,8 +299,8 @@ def _derive_frames(dataset: Dataset, derivation: Derivation, source: Dataset) ->
         if int(dataset.get("NumberOfFrames") or 1) > 1:
             origin.ReferencedFrameNumber = number
         step.DerivationDescription = derivation.description[: LIMITS["DerivationDescription"]]
-        # A frame's derivation must be coded, and no code stands for a mere copy.
-        codes = _codes(derivation) or [code("113087", "Smoothing")]
+        # A frame's derivation must be coded. DICOM has no code for a mere copy (CID 7203 may be extended).
+        codes = _codes(derivation) or [code("COPY", "Copy of the values", OUR_SCHEME)]
         step.DerivationCodeSequence, step.SourceImageSequence = codes, [origin]
         if frames:
             _append(groups, "DerivationImageSequence", *copy.deepcopy(earlier))

@@ -18,6 +18,7 @@ from dip_sci.io.dicom_derived import Derivation, derive
 from dip_sci.io.dicom_grid import counts, nearest, refuse_odd, regrid, same_grid
 from dip_sci.io.dicom_pixels import coloured, decode, header_of, stored_limits
 from dip_sci.io.dicom_planes import Plane, planes_of
+from dip_sci.io.dicom_series import numbers_taken
 from dip_sci.io.dicom_stored import same_as_before, stored_values
 from dip_sci.io.registry import DICOM_SUFFIXES, full_suffix
 
@@ -62,6 +63,11 @@ def check(path: Path, image: Image) -> None:
         refuse_odd(path, image, planes)
         if len(datasets) < len(planes) and counts(image)[0] != len(planes):
             raise WriteError(f"{path} cannot hold another number of frames than its source; write .nii.gz instead.")
+    frames = sum(int(d.get("NumberOfFrames") or 1) for d in datasets.values())
+    if len(datasets) == 1 and frames != len(planes):
+        raise WriteError(
+            f"{path} cannot be written: the image is {len(planes)} of the {frames} frames of its file; write .nii.gz."
+        )
     several = len(datasets) > 1 or (len(planes) == 1 and counts(image)[0] > 1)
     if several and full_suffix(path).lower() in DICOM_SUFFIXES:
         raise WriteError(
@@ -76,7 +82,8 @@ def write(path: Path, image: Image, description: str = "") -> None:
     planes, datasets = _source(path, image)
     first = next(iter(datasets.values()))
     kept = same_grid(image, planes, (int(first.Rows), int(first.Columns)))
-    derivation = Derivation.of(image.array, description, resampled=not kept)
+    taken = numbers_taken(path, str(first.get("StudyInstanceUID", "")))
+    derivation = Derivation.of(image.array, description, resampled=not kept, taken=taken)
     for number, part in enumerate(_parts(image, planes), 1):
         dataset = datasets[part.file] if len(datasets) == 1 and kept else header_of(part.file)
         pixels, clipped = _pixels(path, image, part, dataset, kept=kept)

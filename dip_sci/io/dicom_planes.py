@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci.errors import ReadError
+from dip_sci.io.dicom_parts import WORDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,16 +29,6 @@ SPACING_TOLERANCE = 0.01
 
 ROUNDING = 0.011
 """Millimetres that two positions written with two decimals may be off, unless it is 2 % of the step."""
-
-SPLITTERS = (
-    "EchoTime",
-    "TemporalPositionIdentifier",
-    "TriggerTime",
-    "DiffusionBValue",
-    "AcquisitionNumber",
-    "ImageType",
-)
-"""What tells images apart that lie at the same place."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +154,19 @@ def _padding(dataset: Dataset) -> tuple[int, int] | None:
 
 
 def _labels(dataset: Dataset, groups: list[Dataset]) -> tuple[tuple[str, str], ...]:
-    echo = _group(groups, "MREchoSequence", dataset).get("EffectiveEchoTime")
-    diffusion = _group(groups, "MRDiffusionSequence", dataset).get("DiffusionBValue")
-    content = _group(groups, "FrameContentSequence", dataset).get("TemporalPositionIndex")
-    found = {name: dataset.get(name) for name in SPLITTERS}
-    found |= {"EchoTime": echo or found["EchoTime"], "DiffusionBValue": diffusion or found["DiffusionBValue"]}
-    found["TemporalPositionIdentifier"] = content or found["TemporalPositionIdentifier"]
+    """Return what may tell an image from others at its place: its own attributes, or those of its frame."""
+    found = {name: dataset.get(name) for name in WORDS}
+    if groups:
+        diffusion = _group(groups, "MRDiffusionSequence", dataset)
+        direction = (diffusion.get("DiffusionGradientDirectionSequence") or [diffusion])[0]
+        more = {
+            "EchoTime": _group(groups, "MREchoSequence", dataset).get("EffectiveEchoTime"),
+            "DiffusionBValue": diffusion.get("DiffusionBValue"),
+            "DiffusionGradientOrientation": direction.get("DiffusionGradientOrientation"),
+            "TemporalPositionIdentifier": _group(groups, "FrameContentSequence", dataset).get("TemporalPositionIndex"),
+            "ImageType": _group(groups, "MRImageFrameTypeSequence", dataset).get("FrameType"),
+        }
+        found |= {name: value for name, value in more.items() if value is not None}
     return tuple((name, str(value)) for name, value in found.items() if value is not None)
 
 
@@ -292,7 +290,7 @@ def _repeats(planes: list[Plane], steps: NDArray[np.float64], step: float) -> st
         return f"{twice} of its {len(planes)} slices are copies of others"
     places = 1 + int((steps >= max(1e-3, 0.05 * step)).sum())
     labels = [dict(p.labels) for p in planes]
-    differing = [n for n in SPLITTERS if 1 < len({label.get(n) for label in labels}) < len(planes)]
+    differing = [n for n in WORDS if 1 < len({label.get(n) for label in labels}) < len(planes)]
     why = f"; they differ in {', '.join(differing)}" if differing else ""
     return f"its {len(planes)} slices lie at only {places} place{'s' * (places > 1)}{why}"
 

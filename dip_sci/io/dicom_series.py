@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from dip_sci.errors import ReadError
-from dip_sci.io.dicom_pixels import header_of
+from dip_sci.io.dicom_parts import parts
+from dip_sci.io.dicom_pixels import header_of, meta_of
+from dip_sci.io.dicom_planes import planes_of
 from dip_sci.io.registry import files_in, is_dicom_file
 
 if TYPE_CHECKING:
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
+    from dip_sci.io.dicom_planes import Plane
+
     Files = list[tuple[Path, Dataset]]
+
+NEAR = 500
+"""Files and folders beside a target that are looked at."""
 
 LISTED = 10
 """How many series a message lists."""
@@ -27,11 +34,32 @@ def is_directory_file(path: Path) -> bool:
     with path.open("rb") as file:
         if file.read(132)[128:] != b"DICM":
             return False
-    return bool(read_file_meta_info(path).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
+    return bool(meta_of(path).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
 
 
-def chosen(path: Path, wanted: str | None) -> Files:
-    """Return the files and headers of one series; a series is a SeriesInstanceUID, whatever the files are called.
+@dataclass(frozen=True)
+class Choice:
+    """One series, or a part of one whose images lie at the same places as those of its other parts.
+
+    Attributes
+    ----------
+    files
+        Files and headers of the whole series.
+    planes
+        Of the part; ``None`` where they cannot be told.
+    part
+        What tells it from the other parts, empty where there are none.
+    """
+
+    files: Files
+    planes: list[Plane] | None
+    part: str = ""
+
+
+def chosen(path: Path, wanted: str | None, *, split: bool = True) -> tuple[Files, list[Plane] | None]:
+    """Return the files and headers of one series, and the planes of the part of it that is meant.
+
+    A series is a SeriesInstanceUID, whatever the files are called.
 
     Parameters
     ----------
@@ -39,6 +67,8 @@ def chosen(path: Path, wanted: str | None) -> Files:
         A folder or a DICOMDIR.
     wanted
         Number of the series, its place in the list as ``"#2"``, or its UID; `None` where there is one only.
+    split
+        Whether a series of several echoes, b-values or times counts as several.
 
     Raises
     ------
@@ -54,15 +84,76 @@ def chosen(path: Path, wanted: str | None) -> Files:
     if not series:
         raise ReadError(f"The folder {path} holds DICOM files but no images; give the folder of an image series.")
     listed = sorted(series.values(), key=lambda files: (_number(files) is None, _number(files) or 0, str(files[0][0])))
+    choices = [choice for files in listed for choice in _choices(files, split=split)]
     if wanted is None:
-        if len(listed) > 1:
-            raise ReadError(f"The folder {path} holds {_list(listed, path)}. Choose one: {_how(listed)}.")
-        return listed[0]
-    found = [files for place, files in enumerate(listed, 1) if wanted in _names(files, place)]
+        if len(choices) > 1:
+            raise ReadError(f"The folder {path} holds {_list(choices, path)}. Choose one: {_how(choices)}.")
+        return choices[0].files, choices[0].planes
+    found = [choice for place, choice in enumerate(choices, 1) if wanted in _names(choice.files, place)]
     if len(found) != 1:
         what = "no series" if not found else f"{len(found)} series"
-        raise ReadError(f"The folder {path} holds {what} {wanted!r}, but {_list(listed, path)}. {_how(listed)}.")
-    return found[0]
+        raise ReadError(f"The folder {path} holds {what} {wanted!r}, but {_list(choices, path)}. {_how(choices)}.")
+    return found[0].files, found[0].planes
+
+
+def part_of(path: Path, planes: list[Plane], wanted: str | None) -> list[Plane]:
+    """Return the planes of the part of a multi-frame file that is meant; `wanted` is its place, as ``"#2"``.
+
+    Raises
+    ------
+    ReadError
+        If there are several parts and `wanted` names none of them: the message lists them.
+    """
+    found = parts(planes)
+    if len(found) == 1:
+        if wanted is not None:
+            raise ReadError(f"{path} is one file with one image, and no series to choose from; leave series out.")
+        return found[0][1]
+    places = {f"#{place}": inner for place, (_, inner) in enumerate(found, 1)}
+    if wanted in places:
+        return places[wanted]
+    lines = [f"#{n} {name} ({len(inner)} frames)" for n, (name, inner) in enumerate(found[:LISTED], 1)]
+    more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    raise ReadError(
+        f"{path} holds {len(found)} images of the same places: {'; '.join(lines)}{more}. Choose one, for instance "
+        "series='#1' (--series '#1') reads the first, or give axes='TYX' for all frames as a stack."
+    )
+
+
+def _choices(files: Files, *, split: bool) -> list[Choice]:
+    """Return a series' parts, or the series as one where it is damaged: reading it says in what way."""
+    try:
+        planes = [plane for file, dataset in files for plane in planes_of(dataset, file)]
+    except (ReadError, ValueError, TypeError, AttributeError, KeyError):
+        return [Choice(files, None)]
+    if not split:
+        return [Choice(files, planes)]
+    return [Choice(files, inner, name) for name, inner in parts(planes)]
+
+
+def numbers_taken(target: Path, study: str) -> frozenset[int]:
+    """Return the numbers of the series of a study that lie beside a target, in files and in folders.
+
+    Parameters
+    ----------
+    target
+        What will be written: its temporary name, which begins with a dot. What it replaces does not count.
+    study
+        StudyInstanceUID.
+    """
+    replaced = target.name[1:].split(".")[0]
+    near = [p for p in target.parent.iterdir() if not p.name.startswith(".") and p.name.split(".")[0] != replaced]
+    found = set()
+    for place in near[:NEAR]:
+        try:
+            # Of a folder, one file says which series it holds.
+            file = place if place.is_file() else min((p for p in place.iterdir() if p.is_file()), default=None)
+            header = header_of(file) if file is not None and is_dicom_file(file) else None
+        except (ReadError, OSError):
+            continue
+        if header is not None and header.get("StudyInstanceUID") == study:
+            found.add(int(header.get("SeriesNumber") or 0))
+    return frozenset(found)
 
 
 def _files(path: Path) -> list[Path]:
@@ -73,7 +164,7 @@ def _files(path: Path) -> list[Path]:
     listed = _listed(directory, folder) if directory.is_file() and is_directory_file(directory) else []
     if not listed and not path.is_dir():
         raise ReadError(f"{path} lists files that are not beside it; copy the whole medium, or name a folder of it.")
-    return sorted({file for file in (*near, *listed) if not is_directory_file(file)})
+    return sorted({*near, *listed} - {directory})
 
 
 def _listed(directory: Path, folder: Path) -> list[Path]:
@@ -102,22 +193,27 @@ def _names(files: Files, place: int) -> set[str]:
     return {str(_number(files)), f"#{place}", str(files[0][1].get("SeriesInstanceUID", ""))} - {"None", ""}
 
 
-def _how(listed: list[Files]) -> str:
-    numbers = [_number(files) for files in listed]
+def _how(choices: list[Choice]) -> str:
+    numbers = [_number(choice.files) for choice in choices]
     name = str(numbers[0]) if numbers[0] is not None and len(set(numbers)) == len(numbers) else "#1"
-    return f"for instance series={name!r} (--series {name}) reads the first"
+    # A shell takes what follows a bare # for a comment.
+    typed = f"'{name}'" if name.startswith("#") else name
+    return f"for instance series={name!r} (--series {typed}) reads the first"
 
 
-def _list(listed: list[Files], path: Path) -> str:
-    lines = [f"#{place} {_line(files, path)}" for place, files in enumerate(listed[:LISTED], 1)]
-    more = f"; and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
-    return f"{len(listed)} series: {'; '.join(lines)}{more}"
+def _list(choices: list[Choice], path: Path) -> str:
+    lines = [f"#{place} {_line(choice, path)}" for place, choice in enumerate(choices[:LISTED], 1)]
+    more = f"; and {len(choices) - LISTED} more" if len(choices) > LISTED else ""
+    return f"{len(choices)} series: {'; '.join(lines)}{more}"
 
 
-def _line(files: Files, path: Path) -> str:
+def _line(choice: Choice, path: Path) -> str:
+    files = choice.files
     file, dataset = files[0]
     folder = path if path.is_dir() else path.parent
     place = file.parent.relative_to(folder)
     where = f" in {place}" if str(place) != "." else ""
     number, modality = _number(files), dataset.get("Modality", "unknown modality")
-    return f"number {'unknown' if number is None else number} ({modality}, {len(files)} files{where})"
+    count = len(files) if choice.planes is None else len({p.file for p in choice.planes})
+    part = f", {choice.part}" if choice.part else ""
+    return f"number {'unknown' if number is None else number}{part} ({modality}, {count} files{where})"

@@ -25,6 +25,7 @@ from dip_sci.image import Image, Source
 from dip_sci.io.axes import LENGTHS, TIMES, arranged, convert, renamed
 from dip_sci.io.files import DEFLATE_RATIO
 from dip_sci.io.nifti_guard import refuse_extensions, refuse_unfit
+from dip_sci.lazy import Lazy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,13 +48,14 @@ REST_CHUNKS = 64
 """Megabytes after the pixels that are read for gzip's check sum."""
 
 
-def read(path: Path, axes: str | None = None) -> Image:
+def read(path: Path, axes: str | None = None, *, lazy: bool = False) -> Image:
     """Read a NIfTI file; see `dip_sci.io.read`."""
     with ExitStack() as open_files, _quiet():
         loaded, size = _open(path, open_files)
         header = loaded.header
-        refuse_unfit(loaded, path, size)
-        array = _values(loaded, path).T
+        lazy = lazy and not _is_zipped(path) and str(loaded.file_map["image"].fileobj.name) == str(path)
+        refuse_unfit(loaded, path, size, whole=not lazy)
+        array = cast("NDArray[Any]", _mapped(loaded, path)) if lazy else _values(loaded, path).T
     spacing, units = _grid(header)
     affine, notes = _affine(loaded)
     image = Image(
@@ -123,8 +125,7 @@ def _open(path: Path, open_files: ExitStack) -> tuple[Any, int]:
         files = {"image": holder(fileobj=head_file)}
         kind = nib.Nifti2Image if wide else nib.Nifti1Image
     size = body.stat().st_size
-    with body.open("rb") as file:
-        size = size * DEFLATE_RATIO if file.read(2) == b"\x1f\x8b" else size
+    size = size * DEFLATE_RATIO if _is_zipped(body) else size
     refuse_extensions(head_file, 540 if wide else 348, paired, path)
     try:
         return kind.from_file_map(files, mmap=False), size
@@ -154,18 +155,45 @@ def _values(loaded: Any, path: Path) -> NDArray[Any]:
         raise ReadError(
             f"{path} is truncated or damaged: its pixels end too early. Copy or export it again."
         ) from error
-    raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
-    if raw.dtype.kind == "f" and raw.dtype.itemsize > 8:
-        raw = raw.astype(np.float64)
     slope, inter = float(loaded.dataobj.slope), float(loaded.dataobj.inter)
+    dtype = _read_type(raw.dtype, slope, inter)
     if slope == 1 and inter == 0:
-        return raw
-    # 32 bits and more do not fit float32's 24.
-    wide = raw.dtype.itemsize > 4 or (raw.dtype.kind in "iu" and raw.dtype.itemsize > 2)
-    scaled = np.empty(raw.shape, np.float64 if wide else np.float32, order="F")
+        return raw.astype(dtype, copy=False)
+    scaled = np.empty(raw.shape, dtype, order="F")
     for i in range(raw.shape[-1]):
         scaled[..., i] = raw[..., i] * np.float64(slope) + inter
     return scaled
+
+
+def _mapped(loaded: Any, path: Path) -> Lazy:
+    """Return the values of an uncompressed file, which stay in it, x last."""
+    stored, offset = loaded.dataobj.dtype, int(loaded.dataobj.offset)
+    slope, inter = float(loaded.dataobj.slope), float(loaded.dataobj.inter)
+    shape = tuple(int(n) for n in loaded.header.get_data_shape())[::-1]
+    dtype = _read_type(stored, slope, inter)
+
+    def part(box: tuple[slice, ...]) -> NDArray[Any]:
+        # Opened for each part: the system counts the pages of an open map as memory in use.
+        values = np.memmap(path, stored, "r", offset, shape)[box]
+        if (slope, inter) == (1, 0):
+            return values.astype(dtype)
+        return (np.asarray(values, np.float64) * slope + inter).astype(dtype)
+
+    return Lazy(shape, dtype, part)
+
+
+def _read_type(stored: np.dtype[Any], slope: float, inter: float) -> np.dtype[Any]:
+    """Return the type of the values that are read, in the machine's byte order."""
+    if slope == 1 and inter == 0:
+        return np.dtype(np.float64) if stored.kind == "f" and stored.itemsize > 8 else stored.newbyteorder("=")
+    # 32 bits and more do not fit float32's 24.
+    wide = stored.itemsize > 4 or (stored.kind in "iu" and stored.itemsize > 2)
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+def _is_zipped(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _grid(header: Any) -> tuple[tuple[float | None, ...], tuple[str | None, ...]]:

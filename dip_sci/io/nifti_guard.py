@@ -16,8 +16,11 @@ MAX_EXTENSIONS = 2**26
 """Bytes of extensions; those of real files are a hundredth of it."""
 
 
-def refuse_unfit(loaded: Any, path: Path, size: int) -> None:
-    """Raise a `ReadError` where an image is of a kind or a size that is not read; `size` is the most its file holds."""
+def refuse_unfit(loaded: Any, path: Path, size: int, *, whole: bool = True) -> None:
+    """Raise a `ReadError` where an image is of a kind or a size that is not read.
+
+    `size` is the most its file holds; only where the `whole` image is to be read must it fit the memory.
+    """
     header = loaded.header
     shape = header.get_data_shape()
     if len(shape) < 2 or len(shape) > MOST_AXES or min(shape, default=0) < 1:
@@ -33,6 +36,8 @@ def refuse_unfit(loaded: Any, path: Path, size: int) -> None:
         count *= int(n)
     nbytes = count * dtype.itemsize
     refuse_beyond_file(nbytes + int(header.get_data_offset()), path, size)
+    if not whole:
+        return
     # Not by the header's own fields: nibabel moves them to the array when it loads.
     scaled = (loaded.dataobj.slope, loaded.dataobj.inter) != (1, 0)
     refuse_beyond_memory(nbytes * 3 if scaled else nbytes, path)

@@ -1,15 +1,16 @@
 """OME-Zarr: a folder of chunks with several levels of resolution; 0.1 to 0.5 in, 0.5 out.
 
 The finest level is read, or the one that the path names (``cells.ome.zarr/2``); no chunk of another one is
-opened. Coarser levels are made by local means, chunk after chunk, until a plane fits a screen.
+opened. Coarser levels are made by local means, chunk after chunk, until a plane fits a screen. No more than a few
+chunks are ever in memory, unless the whole image is asked for.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import warnings
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
@@ -19,9 +20,10 @@ from dip_sci.image import Image, Source
 from dip_sci.io import ome_zarr_guard as guard
 from dip_sci.io import ome_zarr_meta as meta
 from dip_sci.io.axes import arranged, renamed
+from dip_sci.lazy import Lazy, boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,11 +38,14 @@ SMALL = 512
 NEAR = 1.5
 """Planes no further apart than this many in-plane spacings are averaged with each other, too."""
 
+MOST = 2**26
+"""Bytes that are copied at once."""
+
 NESTED = 3
 """Folders between a level and its image."""
 
 
-def read(path: Path, axes: str | None = None) -> Image:
+def read(path: Path, axes: str | None = None, *, lazy: bool = False) -> Image:
     """Read one level of an OME-Zarr image; see `dip_sci.io.read`."""
     folder, wanted, notes = _image_folder(path)
     ome = meta.attributes(folder)
@@ -48,8 +53,9 @@ def read(path: Path, axes: str | None = None) -> Image:
     datasets = [d.get("path") if isinstance(d, dict) else None for d in described["datasets"]]
     number = _number(datasets, wanted, folder, path)
     level = guard.inside(folder, datasets[number], path)
-    guard.refuse_array(level, path)
-    array = _values(level, path)
+    guard.refuse_array(level, path, whole=not lazy)
+    stored = _stored(level, path)
+    array = cast("NDArray[Any]", stored) if lazy else stored[...]
     letters, units = meta.axes_of(described, array.ndim, path)
     found = meta.levels(described, array.ndim, path)[number]
     empty = guard.missing(level)
@@ -98,24 +104,34 @@ def _number(datasets: list[Any], wanted: str | None, folder: Path, path: Path) -
     raise ReadError(f"{path} is none of the levels that {folder} describes: {datasets!r:.80}. Name one of these.")
 
 
-def _values(level: Path, path: Path) -> NDArray[Any]:
+def _stored(level: Path, path: Path) -> Lazy:
+    """Return a level's values, which are still in its chunks; 1-bit ones as 8-bit numbers."""
+    array = _checked(lambda: zarr.open_array(store=str(level), mode="r"), level, path)
+    if array.dtype.kind not in "biuf":
+        raise ReadError(f"{path} holds values of type {array.dtype}; save them as integers or float32.")
+    dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
+
+    def part(box: tuple[slice, ...]) -> NDArray[Any]:
+        values: NDArray[Any] = _checked(lambda: np.asarray(array[box]), level, path)
+        return values.astype(dtype, copy=False)
+
+    return Lazy(array.shape, dtype, part, tuple(min(c, n) for c, n in zip(array.chunks, array.shape, strict=True)))
+
+
+def _checked(get: Callable[[], Any], level: Path, path: Path) -> Any:
+    """Return what zarr gives, or say that the chunks are damaged."""
     try:
         with warnings.catch_warnings():
             # Zarr warns of what is not in its standard, such as odd files beside the chunks.
             warnings.simplefilter("ignore")
-            array = zarr.open_array(store=str(level), mode="r")
-            if array.dtype.kind not in "biuf":
-                raise ReadError(f"{path} holds values of type {array.dtype}; save them as integers or float32.")
-            values = np.asarray(array[...])
-    except (ReadError, MemoryError):
+            return get()
+    except MemoryError:
         raise
     except Exception as error:
         raise ReadError(
             f"{path} is damaged: its level {level.name} could not be decoded ({type(error).__name__}). "
             "Copy or export it again."
         ) from error
-    values = values.astype(np.uint8) if values.dtype.kind == "b" else values
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _is_sharded(level: Path) -> bool:
@@ -146,21 +162,54 @@ def check(path: Path, image: Image) -> None:
 
 
 def write(path: Path, image: Image) -> None:
-    """Write an OME-Zarr 0.5 image with its coarser levels; see `dip_sci.io.write`."""
+    """Write an OME-Zarr 0.5 image with its coarser levels, a few chunks at a time; see `dip_sci.io.write`."""
     check(path, image)
     axes = "".join(sorted(image.axes, key=ORDER.index))
-    array = arranged(image.array, image.axes, axes)
-    array = array.astype(np.uint8) if array.dtype.kind == "b" else array
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    shape = tuple(image.size_of(a) for a in axes)
+    dtype = np.dtype(np.uint8) if image.dtype.kind == "b" else image.dtype.newbyteorder("=")
     steps = list(_steps(image, axes))
     names = [str(i) for i in range(len(steps))]
-    group = zarr.create_group(
-        store=str(path), zarr_format=3, attributes=meta.written(image, axes, steps, names), overwrite=False
-    )
-    for i, name in enumerate(names):
-        if i:
-            array = _coarser(array, [round(a / b) for a, b in zip(steps[i], steps[i - 1], strict=True)])
-        _write_level(group, name, array, axes)
+    group = zarr.create_group(store=str(path), zarr_format=3, overwrite=False)
+    level = _level(group, names[0], shape, dtype, axes)
+    ranges = _fill(level, image, axes)
+    for i, name in enumerate(names[1:], 1):
+        factors = [round(a / b) for a, b in zip(steps[i], steps[i - 1], strict=True)]
+        finer, shape = level, tuple(n // f for n, f in zip(shape, factors, strict=True))
+        level = _level(group, name, shape, dtype, axes)
+        for box in boxes(shape, level.chunks):
+            below = tuple(slice(b.start * f, b.stop * f) for b, f in zip(box, factors, strict=True))
+            level[box] = _coarser(np.asarray(finer[below]), factors)
+    group.update_attributes(meta.written(image, axes, steps, names, ranges))
+
+
+def _fill(level: zarr.Array[Any], image: Image, axes: str) -> list[tuple[float, float]]:
+    """Copy an image to the finest level, and return the range of each channel's values."""
+    low, high = [math.inf] * image.size_of("C"), [-math.inf] * image.size_of("C")
+    # Along the rows as much as the source keeps together, too: each of its chunks is read but once.
+    source = getattr(image.array, "chunks", None) or (1,) * len(axes)
+    own = [source[image.axes.index(a)] for a in axes]
+    for box in boxes(level.shape, _common(level.chunks, own, level.dtype.itemsize)):
+        place = dict(zip(axes, box, strict=True))
+        part = arranged(np.asarray(image.array[tuple(place[a] for a in image.axes)]), image.axes, axes)
+        level[box] = part
+        first = place["C"].start if "C" in place else 0
+        for k in range(part.shape[axes.index("C")] if "C" in axes else 1):
+            seen = part if "C" not in axes else part.take(k, axis=axes.index("C"))
+            seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
+            if seen.size:
+                low[first + k] = min(low[first + k], float(seen.min()))
+                high[first + k] = max(high[first + k], float(seen.max()))
+    return [(a, b) if a <= b else (0.0, 1.0) for a, b in zip(low, high, strict=True)]
+
+
+def _common(ours: tuple[int, ...], theirs: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Return a shape of whole chunks of ours that holds whole ones of theirs, as far as `MOST` goes."""
+    part = list(ours)
+    for axis in reversed(range(len(part))):
+        wanted = -(-theirs[axis] // ours[axis]) * ours[axis]
+        if math.prod(part) // part[axis] * wanted * itemsize <= MOST:
+            part[axis] = wanted
+    return tuple(part)
 
 
 def _steps(image: Image, axes: str) -> Iterator[tuple[float, ...]]:
@@ -180,31 +229,23 @@ def _steps(image: Image, axes: str) -> Iterator[tuple[float, ...]]:
 
 
 def _coarser(array: NDArray[Any], factors: list[int]) -> NDArray[Any]:
-    """Return local means; what is left over at the far end of an axis is not in them."""
-    coarse = np.empty([n // f for n, f in zip(array.shape, factors, strict=True)], array.dtype)
-    for i in range(coarse.shape[0]):
-        part = array[i * factors[0] : (i + 1) * factors[0]]
-        blocks: list[int] = []
-        for n, f in zip((1, *coarse.shape[1:]), factors, strict=True):
-            blocks += [n, f]
-        inside = tuple(slice(n * f) for n, f in zip((1, *coarse.shape[1:]), factors, strict=True))
-        mean = part[inside].reshape(blocks).mean(axis=tuple(range(1, 2 * array.ndim, 2)), dtype=np.float64)
-        coarse[i] = (np.rint(mean) if array.dtype.kind in "iu" else mean)[0]
-    return coarse
+    """Return local means over blocks of the shape `factors`, which divides the array's."""
+    blocks: list[int] = []
+    for n, f in zip(array.shape, factors, strict=True):
+        blocks += [n // f, f]
+    mean = array.reshape(blocks).mean(axis=tuple(range(1, 2 * array.ndim, 2)), dtype=np.float64)
+    found: NDArray[Any] = (np.rint(mean) if array.dtype.kind in "iu" else mean).astype(array.dtype)
+    return found
 
 
-def _write_level(group: zarr.Group, name: str, array: NDArray[Any], axes: str) -> None:
+def _level(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], axes: str) -> zarr.Array[Any]:
     most = [1 if a in "TC" else DEEP if a == "Z" else CHUNK for a in axes]
-    chunks = tuple(min(n, m) for n, m in zip(array.shape, most, strict=True))
-    level = group.create_array(
+    return group.create_array(
         name,
-        shape=array.shape,
-        chunks=chunks,
-        dtype=array.dtype,
+        shape=shape,
+        chunks=tuple(min(n, m) for n, m in zip(shape, most, strict=True)),
+        dtype=dtype,
         dimension_names=[a.lower() for a in axes],
         # Zarr leaves out chunks of zeros; then nobody can tell them from those lost in copying.
         config={"write_empty_chunks": True},
     )
-    for start in itertools.product(*(range(0, n, c) for n, c in zip(array.shape, chunks, strict=True))):
-        block = tuple(slice(s, s + c) for s, c in zip(start, chunks, strict=True))
-        level[block] = array[block]

@@ -60,8 +60,11 @@ def metadata(folder: Path, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def refuse_array(level: Path, path: Path) -> None:
-    """Raise a `ReadError` where an array uses other codecs than those known, or claims more than it can hold."""
+def refuse_array(level: Path, path: Path, *, whole: bool = True) -> None:
+    """Raise a `ReadError` where an array uses other codecs than those known, or claims more than it can hold.
+
+    Only where the `whole` array is to be read must it fit the memory; a chunk of it always must.
+    """
     array = metadata(level, "zarr.json") or metadata(level, ".zarray")
     try:
         shape = tuple(int(n) for n in array["shape"])
@@ -76,7 +79,8 @@ def refuse_array(level: Path, path: Path) -> None:
         raise ReadError(f"{path} has the shape {shape} in chunks of {chunk}; it is empty or damaged.")
     itemsize = _itemsize(array, path)
     grid = math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
-    refuse_beyond_memory(math.prod(shape) * itemsize, path)
+    if whole:
+        refuse_beyond_memory(math.prod(shape) * itemsize, path)
     refuse_beyond_memory(math.prod(chunk) * itemsize, path)
     inside = list(level.rglob("*"))
     if any(f.is_symlink() for f in inside):

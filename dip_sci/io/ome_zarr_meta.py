@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dip_sci.errors import ReadError
 from dip_sci.io.axes import LENGTHS, TIMES, full_name
 from dip_sci.io.ome_zarr_guard import metadata
@@ -125,7 +123,13 @@ def lost(ome: dict[str, Any], described: dict[str, Any], folder: Path) -> tuple[
     return (*found, *(["the labels"] if (folder / "labels").is_dir() else []))
 
 
-def written(image: Image, axes: str, steps: Sequence[tuple[float, ...]], names: Sequence[str]) -> dict[str, Any]:
+def written(
+    image: Image,
+    axes: str,
+    steps: Sequence[tuple[float, ...]],
+    names: Sequence[str],
+    ranges: Sequence[tuple[float, float]],
+) -> dict[str, Any]:
     """Return OME's attributes for an image.
 
     Parameters
@@ -138,6 +142,8 @@ def written(image: Image, axes: str, steps: Sequence[tuple[float, ...]], names: 
         By how much each level is coarser than the first one, one factor per dimension.
     names
         The folder of each level.
+    ranges
+        Smallest and largest value of each channel.
     """
     places = [image.axes.index(a) if a in image.axes else None for a in axes]
     spacing = [(image.spacing[i] if i is not None else None) or 1.0 for i in places]
@@ -159,7 +165,7 @@ def written(image: Image, axes: str, steps: Sequence[tuple[float, ...]], names: 
     if isinstance(header.get("name"), str):
         described["name"] = header["name"]
     ome: dict[str, Any] = {"version": VERSION, "multiscales": [described]}
-    omero = _omero(image, header)
+    omero = _omero(image, header, ranges)
     return {"ome": ome | ({"omero": omero} if omero else {})}
 
 
@@ -180,19 +186,16 @@ def _origin(image: Image, axes: str, spacing: Sequence[float]) -> list[float]:
     return found
 
 
-def _omero(image: Image, header: Any) -> dict[str, Any]:
+def _omero(image: Image, header: Any, ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
     number, names = image.size_of("C"), image.source.channels
     kept = header.get("omero")
     if isinstance(kept, dict) and names and channels_of({"omero": kept}, number) == names:
-        return kept | {"channels": [{**_shown(image, i), **c} for i, c in enumerate(kept["channels"])]}
-    shown = [{"label": n, **_shown(image, i)} for i, n in enumerate(names)] if len(names) == number else []
+        return kept | {"channels": [{**_shown(r), **c} for r, c in zip(ranges, kept["channels"], strict=True)]}
+    shown = [{"label": n, **_shown(r)} for n, r in zip(names, ranges, strict=True)] if len(names) == number else []
     return {"channels": shown} if shown else {}
 
 
-def _shown(image: Image, channel: int) -> dict[str, Any]:
+def _shown(values: tuple[float, float]) -> dict[str, Any]:
     """Return how a channel is displayed where nothing is said: white, from its smallest value to its largest."""
-    place = image.axes.find("C")
-    values = image.array if place < 0 else image.array.take(channel, axis=place)
-    seen = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
+    low, high = values
     return {"color": "FFFFFF", "window": {"min": low, "max": high, "start": low, "end": high}}

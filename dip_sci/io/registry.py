@@ -48,6 +48,10 @@ class Format:
         ``description`` of what was done, and a folder can be written.
     folder
         Whether an image of it is a folder.
+    lazy
+        Whether its ``read`` takes ``lazy``, to leave the values in the file.
+    streams
+        Whether its ``write`` takes an image whose values are still in a file, and never holds them all.
     """
 
     name: str
@@ -58,15 +62,18 @@ class Format:
     unwritable: str = ""
     serial: bool = False
     folder: bool = False
+    lazy: bool = False
+    streams: bool = False
 
-    def _call(self, function: str, *arguments: Any) -> Any:
-        return getattr(import_module(self.module), function)(*arguments)
+    def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
+        return getattr(import_module(self.module), function)(*arguments, **options)
 
-    def read(self, path: Path, axes: str | None, series: str | None = None) -> Image:
-        """Read a file of this format; `axes` and `series` as in `dip_sci.io.read`."""
+    def read(self, path: Path, axes: str | None, series: str | None = None, *, lazy: bool = False) -> Image:
+        """Read a file of this format; `axes`, `series` and `lazy` as in `dip_sci.io.read`."""
         if series is not None and not self.serial:
             raise ReadError(f"{path} is {self.title}, which has no series to choose from; leave series out.")
-        return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ())))
+        options = {"lazy": True} if lazy and self.lazy else {}
+        return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ()), **options))
 
     def check(self, path: Path, image: Image) -> None:
         """Raise a `WriteError` where this format cannot hold the image."""
@@ -74,6 +81,7 @@ class Format:
 
     def write(self, path: Path, image: Image, description: str) -> None:
         """Write the image to a new file, or into a new folder."""
+        image = image if self.streams else image.loaded()
         self._call("write", path, image, *((description,) if self.serial else ()))
 
 
@@ -126,7 +134,16 @@ def _is_bare_dicom(head: bytes) -> bool:
 
 FORMATS: tuple[Format, ...] = (
     # Before DICOM, which would look into every file of a folder.
-    Format("ome_zarr", "an OME-Zarr image", (".ome.zarr", ".zarr"), _is_zarr, "dip_sci.io.ome_zarr", folder=True),
+    Format(
+        "ome_zarr",
+        "an OME-Zarr image",
+        (".ome.zarr", ".zarr"),
+        _is_zarr,
+        "dip_sci.io.ome_zarr",
+        folder=True,
+        lazy=True,
+        streams=True,
+    ),
     # Before TIFF: a DICOM file may carry a TIFF header in its preamble.
     Format(
         "dicom",
@@ -136,8 +153,8 @@ FORMATS: tuple[Format, ...] = (
         "dip_sci.io.dicom",
         serial=True,
     ),
-    Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti"),
-    Format("tiff", "a TIFF file", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), _is_tiff, "dip_sci.io.tiff"),
+    Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti", lazy=True),
+    Format("tiff", "a TIFF file", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), _is_tiff, "dip_sci.io.tiff", lazy=True),
     Format("nrrd", "an NRRD file", (".nrrd",), _is_nrrd, "dip_sci.io.nrrd"),
     Format(
         "vendor",

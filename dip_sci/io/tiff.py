@@ -11,7 +11,7 @@ import math
 import re
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import tifffile
@@ -21,6 +21,7 @@ from dip_sci.image import AXES, Image, Source
 from dip_sci.io import tiff_grid
 from dip_sci.io.axes import arranged, refuse_axes
 from dip_sci.io.files import human, refuse_beyond_file, refuse_beyond_memory
+from dip_sci.lazy import Lazy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,14 +44,18 @@ IMAGEJ_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 IMAGEJ_KEPT = ("Info", "Labels", "Ranges", "LUTs", "ROI", "Overlays", "Properties", "min", "max")
 
 
-def read(path: Path, axes: str | None = None) -> Image:
+def read(path: Path, axes: str | None = None, *, lazy: bool = False) -> Image:
     """Read the first image of a TIFF file; see `dip_sci.io.read`."""
     with _complaints() as complaints:
         try:
             with tifffile.TiffFile(path) as tif:
                 _refuse_outside(tif, path)
-                series, notes = _first(tif, path, complaints)
-                found, array, renaming = _values(series, axes, path)
+                series, notes = _first(tif, path, complaints, whole=not lazy)
+                # Only values that lie in the file as they are, one after the other, can stay there.
+                lazy = lazy and series.dataoffset is not None and series.keyframe.dtype != bool
+                if not lazy:
+                    refuse_beyond_memory(series.nbytes, path)
+                found, array, renaming = _mapped(series, axes, path) if lazy else _values(series, axes, path)
                 grid = tiff_grid.read(tif, found)
                 header = _header(tif, series, found)
         except (tifffile.TiffFileError, ValueError, RuntimeError, EOFError) as error:
@@ -60,7 +65,7 @@ def read(path: Path, axes: str | None = None) -> Image:
     if array.dtype == bool:
         array = array.astype(np.uint8)
         notes += ("The file's values are 0 or 1 in one bit; they were read as 8-bit numbers.",)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = array if lazy else array.astype(array.dtype.newbyteorder("="), copy=False)
     channels = header.pop("channels", ())
     return Image(
         array,
@@ -109,7 +114,7 @@ def _refuse_outside(tif: tifffile.TiffFile, path: Path) -> None:
 
 
 def _first(
-    tif: tifffile.TiffFile, path: Path, complaints: list[str]
+    tif: tifffile.TiffFile, path: Path, complaints: list[str], *, whole: bool
 ) -> tuple[tifffile.TiffPageSeries, tuple[str, ...]]:
     """Return the first series, once its pixels are known to be there and to fit, and what to tell the user."""
     number = len(tif.pages)
@@ -120,7 +125,8 @@ def _first(
         raise ReadError(
             f"{path} is a damaged or truncated TIFF file: not all of its pages can be found ({complaints[0]:.80}). Copy it again."
         )
-    refuse_beyond_memory(series.nbytes, path)
+    if whole:
+        refuse_beyond_memory(series.nbytes, path)
     _refuse_large_tiles(series, path)
     _refuse_missing(tif, series, path)
     photometric = tifffile.PHOTOMETRIC(series.keyframe.photometric)
@@ -168,12 +174,33 @@ def _refuse_missing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pat
             raise ReadError(f"{path} is truncated: parts of its pixels are missing. Copy or export it again.")
 
 
+def _mapped(series: tifffile.TiffPageSeries, axes: str | None, path: Path) -> tuple[str, NDArray[Any], tuple[str, ...]]:
+    """Return what `_values` does, with values that stay in the file."""
+    stored, offset = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder), int(series.dataoffset or 0)
+    shape = series.get_shape(series.kind in ("ome", "imagej"))
+    arranged_as = _named(np.broadcast_to(np.zeros(1, stored), shape), series, axes, path)
+    dtype = stored.newbyteorder("=")
+
+    def part(box: tuple[slice, ...]) -> NDArray[Any]:
+        # Opened for each part: the system counts the pages of an open map as memory in use.
+        return _named(np.memmap(path, stored, "r", offset, shape), series, axes, path)[1][box].astype(dtype)
+
+    lazy = Lazy(arranged_as[1].shape, dtype, part)
+    return arranged_as[0], cast("NDArray[Any]", lazy), arranged_as[2]
+
+
 def _values(series: tifffile.TiffPageSeries, axes: str | None, path: Path) -> tuple[str, NDArray[Any], tuple[str, ...]]:
     """Return the names of the dimensions, the values with samples last, and what was assumed about names."""
+    return _named(series.asarray(squeeze=series.kind in ("ome", "imagej")), series, axes, path)
+
+
+def _named(
+    array: NDArray[Any], series: tifffile.TiffPageSeries, axes: str | None, path: Path
+) -> tuple[str, NDArray[Any], tuple[str, ...]]:
+    """Name the dimensions of a series' values and bring samples last; no value is copied."""
     # These two name all of T, C and Z whether the image has them or not; others name what is there.
     squeezed = series.kind in ("ome", "imagej")
     found, shape = series.get_axes(squeezed), series.get_shape(squeezed)
-    array = series.asarray(squeeze=squeezed)
     drop = [i for i, (a, n) in enumerate(zip(found, shape, strict=True)) if n == 1 and (a not in AXES or a == "S")]
     array = np.squeeze(array, tuple(drop))
     found = "".join(a for i, a in enumerate(found) if i not in drop)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 # From low to high: a room knows only rooms above this line's, never its neighbours on the same line.
 LAYERS = [
-    ["errors"],
+    ["errors", "lazy"],
     ["image"],
     ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "resampling", "io", "compressed"],
     ["noise_background", "noise_curve", "noise_structure"],
@@ -27,7 +27,7 @@ LAYERS = [
     ["stopping", "averaging"],
     ["fit"],
     ["compression"],
-    ["quality", "baseline", "choices", "preparation"],
+    ["quality", "baseline", "patches", "choices", "preparation"],
     ["combination", "preferences", "restoration"],
     ["restore", "inversion"],
     ["functions", "provenance", "cost"],

@@ -1,19 +1,23 @@
 """DICOM in: geometry by position, values by each slice's own rescaling, and clear refusals."""
 
+import tracemalloc
 import zlib
 from contextlib import suppress
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from dicom_files import ct_slice, enhanced, save
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
 
 from dip_sci.errors import ReadError
 from dip_sci.io import read, write
+
+RNG = np.random.default_rng(8)
 
 
 def test_a_series_is_ordered_by_position_alone(series, stored):
@@ -69,8 +73,8 @@ def test_what_is_no_volume_is_refused_with_its_reason(series, places, tilt, reas
 
 
 def test_slices_at_the_same_place_name_what_differs(series):
-    folder = series(lambda i: {"EchoTime": 10.0 * (i % 2)}, places=[0, 0, 2.5, 2.5, 5, 5])
-    with pytest.raises(ReadError, match="differ in EchoTime"):
+    folder = series(lambda i: {"EchoTime": 10.0 + i}, places=[0, 0, 2.5, 2.5, 5])
+    with pytest.raises(ReadError, match="5 slices lie at only 3 places"):
         read(folder)
 
 
@@ -404,3 +408,34 @@ def test_damaged_bytes_end_in_an_image_or_one_error(tmp_path, name):
         (tmp_path / "x.dcm").write_bytes(damaged)
         with suppress(ReadError):
             read(tmp_path / "x.dcm")
+
+
+def test_lossless_jpeg_of_signed_twelve_bits(tmp_path):
+    stored = RNG.integers(-2048, 2048, (6, 9)).astype(np.int16)
+    path = tmp_path / "x.dcm"
+    frame = imagecodecs.ljpeg_encode((stored & 0xFFF).astype(np.uint16), bitspersample=12)
+    ds = ct_slice(stored, BitsStored=12, HighBit=11, RescaleIntercept=0)
+    ds.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    ds.PixelData = encapsulate([frame])
+    ds["PixelData"].is_undefined_length = True
+    save(ds, path)
+    np.testing.assert_array_equal(read(path).array, stored)
+    ds.PixelData = encapsulate([frame[: len(frame) // 2]])
+    with pytest.raises(ReadError, match="its lossless JPEG pixels end too early"):
+        read(save(ds, path))
+    ds.PixelData = encapsulate([frame[: len(frame) // 2] + b"\xff\xd9"])
+    with pytest.raises(ReadError, match="could not be decoded"):
+        read(save(ds, path))
+
+
+def test_an_element_that_claims_more_than_the_file_holds_takes_no_memory(tmp_path):
+    path = save(ct_slice(np.zeros((4, 4), np.uint16)), tmp_path / "x.dcm")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\xe0\x7f\x10\x00OW\0\0") + 8
+    data[at : at + 4] = (2**32 - 16).to_bytes(4, "little")
+    path.write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(ReadError, match="truncated"):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()

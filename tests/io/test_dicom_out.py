@@ -459,3 +459,43 @@ def test_a_mere_copy_is_not_called_denoised(series, tmp_path):
         assert ds.SeriesDescription.endswith("processed")
         assert "DerivationCodeSequence" not in ds
         assert "Noise" not in ds.ContributingEquipmentSequence[0].ContributionDescription
+
+
+def test_a_mere_copy_of_an_enhanced_file_is_coded_as_one(tmp_path, stored):
+    source = enhanced(stored, [3, 0, 5, 1, 4, 2], np.ones(6))
+    write(tmp_path / "copy.dcm", read(save(source, tmp_path / "source.dcm")))
+    ds = pydicom.dcmread(tmp_path / "copy.dcm")
+    codes = {
+        (c.CodeValue, c.CodingSchemeDesignator)
+        for g in ds.PerFrameFunctionalGroupsSequence
+        for c in g.DerivationImageSequence[0].DerivationCodeSequence
+    }
+    assert codes == {("COPY", "99DIPSCI")}
+
+
+def test_floating_point_and_single_bits_are_read_and_not_written(tmp_path, stored):
+    ds = ct_slice(
+        stored[0], RescaleIntercept=0, PixelData=None, PixelRepresentation=None, BitsStored=None, HighBit=None
+    )
+    ds.BitsAllocated, ds.FloatPixelData = 32, stored[0].astype(np.float32).tobytes()
+    image = read(save(ds, tmp_path / "float.dcm"))
+    np.testing.assert_array_equal(image.array, stored[0].astype(np.float32))
+    with pytest.raises(WriteError, match="stores floating-point values; write"):
+        check_target(tmp_path / "x.dcm", image)
+    bits = (stored[0] > 2000).astype(np.uint8)
+    ds = ct_slice(bits, BitsAllocated=1, BitsStored=1, HighBit=0, RescaleIntercept=0)
+    ds.PixelData = np.packbits(bits.ravel(), bitorder="little").tobytes()
+    image = read(save(ds, tmp_path / "bits.dcm"))
+    np.testing.assert_array_equal(image.array, bits)
+    with pytest.raises(WriteError, match="stores single bits; write"):
+        check_target(tmp_path / "x.dcm", image)
+
+
+def test_a_series_number_that_is_taken_is_not_taken_again(series, tmp_path):
+    image = read(series())
+    write(tmp_path / "first", image, description=SAID)
+    write(tmp_path / "second", image, description=SAID)
+    assert [headers(tmp_path / name)[0].SeriesNumber for name in ("first", "second")] == [1007, 1008]
+    # Replacing a series frees its number.
+    write(tmp_path / "first", image, description=SAID, overwrite=True)
+    assert headers(tmp_path / "first")[0].SeriesNumber == 1007

@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import ct_slice, save
+from dicom_files import ct_slice, enhanced, save
 from pydicom.data import get_testdata_file
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from dip_sci.errors import ReadError
+from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import Image
 from dip_sci.io import read, write
 
@@ -41,7 +41,7 @@ def test_the_message_names_what_there_is_and_how_to_choose(two):
 def test_numbers_that_repeat_are_told_apart_by_place(series, stored):
     folder = series()
     save(ct_slice(stored[0], series="1.9", SeriesNumber=7), folder / "zzz")
-    with pytest.raises(ReadError, match=r"--series #1"):
+    with pytest.raises(ReadError, match=r"--series '#1'"):
         read(folder)
     with pytest.raises(ReadError, match="holds 2 series '7'"):
         read(folder, series=7)
@@ -113,3 +113,55 @@ def test_a_list_leads_to_no_file_outside_its_folder(medium, tmp_path, stored):
 def test_pydicoms_medium_lists_its_series():
     with pytest.raises(ReadError, match=r"holds \d+ series: #1 number"):
         read(get_testdata_file("DICOMDIR"))
+
+
+def test_echoes_are_chosen_one_by_one(series, stored, tmp_path):
+    folder = series(lambda i: {"EchoTime": 4.6 + 5 * (i % 2)}, places=[0, 0, 2.5, 2.5, 5, 5])
+    with pytest.raises(ReadError, match=r"2 series: #1 number 7, echo time 4.6 ms \(CT, 3 files\); #2 .* 9.6 ms"):
+        read(folder)
+    with pytest.raises(ReadError, match="2 series '7'"):
+        read(folder, series=7)
+    for choice, first in (("#1", 0), ("#2", 1)):
+        image = read(folder, series=choice)
+        np.testing.assert_array_equal(image.array, stored[first::2].astype(int) - 1024)
+        again = read(write(tmp_path / f"out{first}", image))
+        np.testing.assert_array_equal(again.array, image.array)
+    # All of them, as they are numbered.
+    assert read(folder, axes="TYX").shape == (6, 8, 10)
+
+
+def test_b_values_and_their_gradients_are_told_apart(series):
+    gradients = [None, [1, 0, 0], [0, 1, 0]]
+    b_values = [0, 1000, 1000]
+    folder = series(
+        lambda i: {
+            "DiffusionBValue": float(b_values[i % 3]),
+            **({"DiffusionGradientOrientation": gradients[i % 3]} if i % 3 else {}),
+        },
+        places=[0, 0, 0, 2.5, 2.5, 2.5],
+    )
+    with pytest.raises(ReadError) as refused:
+        read(folder)
+    assert "b-value 0 s/mm2 (" in str(refused.value)
+    assert "b-value 1000 s/mm2, gradient [1" in str(refused.value)
+    assert {read(folder, series=f"#{n}").shape for n in (1, 2, 3)} == {(2, 8, 10)}
+
+
+def test_what_differs_from_slice_to_slice_makes_no_series(series):
+    assert read(series(lambda i: {"AcquisitionNumber": i, "TriggerTime": 30.0 * i})).axes == "ZYX"
+
+
+def test_echoes_of_one_file_are_chosen_one_by_one(stored, tmp_path):
+    ds = enhanced(stored, [0, 0, 1, 1, 2, 2], [1.0] * 6)
+    ds.PixelData = stored.tobytes()
+    for i, frame in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        frame.MREchoSequence = [pydicom.Dataset()]
+        frame.MREchoSequence[0].EffectiveEchoTime = 5.0 + 10 * (i % 2)
+    path = save(ds, tmp_path / "x.dcm")
+    with pytest.raises(ReadError, match=r"2 images of the same places: #1 echo time 5 ms \(3 frames\)"):
+        read(path)
+    image = read(path, series="#2")
+    np.testing.assert_array_equal(image.array, stored[1::2])
+    with pytest.raises(WriteError, match="3 of the 6 frames"):
+        write(tmp_path / "y.dcm", image)
+    assert read(path, axes="TYX").shape == (6, 8, 10)

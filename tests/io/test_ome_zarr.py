@@ -228,7 +228,7 @@ def test_it_replaces_only_its_own_kind_and_only_when_told(tmp_path, stored):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(ome_zarr, "_write_level", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(ome_zarr, "_level", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(WriteError, match="No space left"):
         write(tmp_path / "x.zarr", _image())
     assert not list(tmp_path.iterdir())

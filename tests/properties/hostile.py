@@ -9,6 +9,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import nibabel as nib
 import nrrd
 import numpy as np
@@ -49,7 +50,30 @@ def _dicom(place, array):
     dataset = dcmread(plain)
     dataset.compress(RLELossless)
     dataset.save_as(place / "rle.dcm")
-    return [plain, packed, place / "rle.dcm"]
+    return [plain, packed, place / "rle.dcm", *_dicom_jpeg(dcmread(plain), place)]
+
+
+def _dicom_jpeg(dataset, place):
+    """Baseline and lossless JPEG, by the encoders of others."""
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1
+
+    pixels = dataset.pixel_array
+    eight = (pixels // 16).clip(0, 255).astype(np.uint8)
+    encoded = {
+        "jpeg.dcm": (JPEGBaseline8Bit, imagecodecs.jpeg8_encode(eight), 8),
+        "lossless.dcm": (JPEGLosslessSV1, imagecodecs.ljpeg_encode(pixels.astype(np.uint16), bitspersample=16), 16),
+    }
+    made = []
+    for name, (syntax, frame, bits) in encoded.items():
+        dataset.BitsAllocated = dataset.BitsStored = bits
+        dataset.HighBit, dataset.PixelRepresentation = bits - 1, 0
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PixelData = encapsulate([frame])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(place / name)
+        made.append(place / name)
+    return made
 
 
 def _nifti(place, array):

@@ -35,7 +35,7 @@ def verdict(path: Path) -> str:
         np.isfinite(image.array).all()
     except DipSciError as error:
         # A refusal for want of memory is one that came too late: the file's claim was believed.
-        late = isinstance(error.__cause__, MemoryError) and path.suffix != ".dcm"
+        late = isinstance(error.__cause__, MemoryError)
         found = f"memory: {error}" if late else "" if path.name in str(error) else f"unnamed: {error}"
     except Exception as error:  # noqa: BLE001
         found = f"{type(error).__name__}: {error}"
