@@ -17,8 +17,8 @@ from cyclopts import App, CycloptsError, Group, Parameter, validators
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
-from dip_sci import __version__, io, logs
-from dip_sci.errors import DipSciError, ReadError, RecipeError, WriteError
+from dip_sci import __version__, io, logs, samples
+from dip_sci.errors import DipSciError, RecipeError, WriteError
 from dip_sci.io.files import refuse_target
 from dip_sci.io.target import Target
 from dip_sci.job import Job, Opened
@@ -371,7 +371,7 @@ def demo(*, output: Output = Path("demo"), options: Options = None) -> int:
     from dip_sci import report
     from dip_sci.restore import iter_restore
 
-    noisy_file, truth_file = (_samples() / "microscopy" / name for name in DEMO)
+    noisy_file, truth_file = (samples.folder() / "microscopy" / name for name in DEMO)
     image = io.read(noisy_file)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -742,14 +742,6 @@ def _facts(image: Image, recipe: Recipe) -> dict[str, Any]:
     if image.source.notes:
         facts["notes"] = list(image.source.notes)
     return facts
-
-
-def _samples() -> Path:
-    here = Path(__file__).parent
-    for folder in (here / "sample_data", here.parent / "sample_data"):
-        if folder.is_dir():
-            return folder
-    raise ReadError(f"The sample images are missing: there is no sample_data folder in {here.parent}.")
 
 
 def _psnr(image: Image, truth: Image) -> float:

@@ -265,6 +265,29 @@ class Preparation:
             "rounding to the stored type costs precision. Set output.dtype to float32 to keep it."
         )
 
+    def noise_map(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Return how strong the noise is at each voxel.
+
+        Parameters
+        ----------
+        values
+            Array of the image's shape that stands for the truth: the restored image.
+
+        Returns
+        -------
+        ndarray
+            Standard deviation in the image's units, of the image's shape; 0 for a sample that is no colour.
+        """
+        stack = self.layout.stack(_as_float(values)[self._keep])
+        sd = np.empty(stack.shape, np.float32)
+        for index, estimate in self._each():
+            found = estimate.structure
+            strength = 1.0 if found is None else found.level if found.sd_map is None else found.level * found.sd_map
+            sd[index] = np.sqrt(estimate.model.variance(stack[index])) * strength
+        whole = np.zeros(self.image.shape, np.float32)
+        whole[self._keep] = self.layout.unstack(sd, whole[self._keep].shape)
+        return whole
+
     @property
     def correlated(self) -> bool:
         """Whether neighbouring voxels share noise."""

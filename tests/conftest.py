@@ -13,7 +13,10 @@ import pytest
 from hypothesis import settings
 
 os.environ["MPLBACKEND"] = "Agg"
-os.environ["QT_QPA_PLATFORM"] = "offscreen"
+# Nothing is drawn, but on the virtual screen of the window tests, and nobody's settings are touched.
+if os.environ.get("DIP_SCI_WINDOW") != "1":
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+os.environ["NAPARI_CONFIG"] = ""
 
 settings.register_profile("dip_sci", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("dip_sci")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
 
-__all__ = ["check_target", "completed", "full_suffix", "not_kept", "read", "write", "write_text"]
+__all__ = ["check_target", "completed", "full_suffix", "not_kept", "open_levels", "read", "write", "write_text"]
 
 
 def read(
@@ -81,6 +81,37 @@ def read(
             f"{path} looks like {form.title} but could not be read ({type(error).__name__}); "
             "the file is damaged or of an unknown kind. Export it again."
         ) from error
+
+
+def open_levels(path: str | os.PathLike[str]) -> list[Image]:
+    """Open an image whose format keeps it in chunks and levels, without reading it.
+
+    Parameters
+    ----------
+    path
+        A file or folder; the content decides which format it is.
+
+    Returns
+    -------
+    list of Image
+        Finest first; the arrays are read as they are sliced, and have shape, number of dimensions and type, nothing
+        else. Empty where the format has no levels (all but OME-Zarr), or the path names one of them: then `read` it.
+
+    Raises
+    ------
+    ReadError
+        As for `read`.
+    """
+    path = Path(path)
+    form = registry.recognise(path)
+    if not form.levels:
+        return []
+    try:
+        return form.open_levels(path)
+    except ImageError as error:
+        raise ReadError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ReadError(f"{path} could not be read: {error.strerror or error}.") from error
 
 
 def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False, description: str = "") -> Path:

@@ -50,9 +50,25 @@ def read(path: Path, axes: str | None = None, *, lazy: bool = False) -> Image:
     folder, wanted, notes = _image_folder(path)
     ome = meta.attributes(folder)
     described = meta.multiscale(ome, path)
-    datasets = [d.get("path") if isinstance(d, dict) else None for d in described["datasets"]]
-    number = _number(datasets, wanted, folder, path)
-    level = guard.inside(folder, datasets[number], path)
+    names = [_name(d) for d in described["datasets"]]
+    number = _number(names, wanted, folder, path)
+    return renamed(_opened(path, folder, described, number, notes, lazy=lazy), axes, path)
+
+
+def levels(path: Path) -> list[Image]:
+    """Return all levels of an OME-Zarr image, finest first, with arrays that are read as they are sliced."""
+    folder, wanted, notes = _image_folder(path)
+    described = meta.multiscale(meta.attributes(folder), path)
+    if wanted is not None:
+        return []
+    return [_opened(path, folder, described, i, notes, lazy=True) for i in range(len(described["datasets"]))]
+
+
+def _opened(
+    path: Path, folder: Path, described: dict[str, Any], number: int, notes: tuple[str, ...], *, lazy: bool
+) -> Image:
+    ome = meta.attributes(folder)
+    level = guard.inside(folder, _name(described["datasets"][number]), path)
     guard.refuse_array(level, path, whole=not lazy)
     stored = _stored(level, path)
     array = cast("NDArray[Any]", stored) if lazy else stored[...]
@@ -75,7 +91,11 @@ def read(path: Path, axes: str | None = None, *, lazy: bool = False) -> Image:
     }
     channels = meta.channels_of(ome, array.shape[letters.index("C")] if "C" in letters else 1)
     source = Source("ome_zarr", str(path), MappingProxyType(header), notes, channels)
-    return renamed(Image(array, letters, spacing, units, source=source), axes, path)
+    return Image(array, letters, spacing, units, source=source)
+
+
+def _name(dataset: Any) -> Any:
+    return dataset.get("path") if isinstance(dataset, dict) else None
 
 
 def _image_folder(path: Path) -> tuple[Path, str | None, tuple[str, ...]]:

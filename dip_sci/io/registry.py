@@ -48,6 +48,8 @@ class Format:
         ``description`` of what was done, and a folder can be written.
     folder
         Whether an image of it is a folder.
+    levels
+        Whether its module has ``levels(path)``, which opens an image without reading it.
     lazy
         Whether its ``read`` takes ``lazy``, to leave the values in the file.
     streams
@@ -62,6 +64,7 @@ class Format:
     unwritable: str = ""
     serial: bool = False
     folder: bool = False
+    levels: bool = False
     lazy: bool = False
     streams: bool = False
 
@@ -74,6 +77,10 @@ class Format:
             raise ReadError(f"{path} is {self.title}, which has no series to choose from; leave series out.")
         options = {"lazy": True} if lazy and self.lazy else {}
         return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ()), **options))
+
+    def open_levels(self, path: Path) -> list[Image]:
+        """Open an image of this format without reading it, finest level first."""
+        return cast("list[Image]", self._call("levels", path))
 
     def check(self, path: Path, image: Image) -> None:
         """Raise a `WriteError` where this format cannot hold the image."""
@@ -141,6 +148,7 @@ FORMATS: tuple[Format, ...] = (
         _is_zarr,
         "dip_sci.io.ome_zarr",
         folder=True,
+        levels=True,
         lazy=True,
         streams=True,
     ),

@@ -1,0 +1,93 @@
+"""What can be said before a run: the noise, the device, what it will take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dip_sci.errors import DipSciError
+from napari_plugin._worker import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from dip_sci.image import Image
+    from dip_sci.recipe import Recipe
+
+FULL = 16_000_000
+"""Voxels up to which the noise is measured on the whole image before a run; beyond, on its middle."""
+
+SMALL = 4_000_000
+"""Voxels up to which the first steps are run, unasked, to predict the time of all."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found out; parts that are not known yet are empty.
+
+    Attributes
+    ----------
+    noise
+        A sentence for each channel and colour sample.
+    parameters
+        By option, what an empty field of the noise panel stands for.
+    device
+        ``"GPU: ..."`` or ``"CPU"``.
+    cost
+        ``"about 2 min, 1.3 GB"``.
+    error
+        Why the image cannot be restored.
+    """
+
+    noise: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, str], ...] = ()
+    device: str = ""
+    cost: str = ""
+    error: str = ""
+
+
+def facts(image: Callable[[], Image], recipe: Recipe, *, cost: bool) -> Generator[Facts, None, Facts]:
+    """Measure the noise of an image, then, if asked to, predict what its restoration takes.
+
+    Parameters
+    ----------
+    image
+        Reads the pixels.
+    recipe
+        How it would be restored.
+    cost
+        Whether to run the first steps.
+    """
+    from dip_sci import choices, device
+    from dip_sci.preparation import Preparation
+
+    found = Facts()
+    try:
+        where = device.pick(recipe.device)
+        name = device.describe(where)
+        found = Facts(device=name if where.type != "cpu" else "CPU")
+        yield found
+        what = image()
+        choice = choices.decide(recipe, what, fast_bfloat16=device.fast_bfloat16(where))
+        prepared = Preparation(what, choice.recipe, None)
+        sentences = tuple(dict.fromkeys(e.sentence for e in prepared.estimates))
+        found = Facts(sentences, tuple(_parameters(prepared.estimates[0].model).items()), found.device)
+        yield found
+        if cost and not prepared.constant:
+            found = Facts(found.noise, found.parameters, found.device, predicted(what, recipe))
+    except DipSciError as error:
+        return Facts(device=found.device, error=str(error))
+    return found
+
+
+def predicted(image: Image, recipe: Recipe) -> str:
+    """Say what a run will take, from its first steps."""
+    from dip_sci.cost import expected_cost
+
+    cost = expected_cost(image, recipe)
+    return f"about {in_words(cost.seconds)}, {cost.memory / 2**30:.1f} GB"
+
+
+def _parameters(model: Any) -> dict[str, str]:
+    names = ("sigma", "gain", "offset", "read_noise")
+    return {f"noise.{n}": f"{getattr(model, n):.4g}" for n in names if hasattr(model, n)}
