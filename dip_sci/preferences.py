@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dip_sci import choices
 from dip_sci.errors import RecipeError
 from dip_sci.recipe import DEAF
-from dip_sci.tasks import Deconvolve, Inpaint, SuperResolve
+from dip_sci.tasks import Deconvolve, Fuse, Inpaint, SuperResolve
 
 if TYPE_CHECKING:
     from dip_sci.image import Image
@@ -49,6 +49,10 @@ def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
         return _inpainting(task, recipe, image)
     if isinstance(task, SuperResolve):
         return _super_resolution(task, recipe, image)
+    if isinstance(task, Fuse) and recipe.generator.kind in DEAF:
+        raise RecipeError(
+            f"generator.kind is {recipe.generator.kind}, which cannot be shown a guide: for fusion, use unet or hourglass."
+        )
     if isinstance(task, Deconvolve):
         return _deconvolution(task, recipe, image)
     if recipe.supervision.recorrupt == "resample":
