@@ -101,7 +101,12 @@ WIENER = "Wiener filter of like patches"
 
 
 def combine(
-    problem: Problem, estimate: Tensor, again: Callable[[Problem], Tensor] | None, rng: torch.Generator
+    problem: Problem,
+    estimate: Tensor,
+    again: Callable[[Problem], Tensor] | None,
+    rng: torch.Generator,
+    *,
+    correlated: bool,
 ) -> Iterator[Combination | float]:
     """Weigh the network's estimate against other methods' results.
 
@@ -122,6 +127,8 @@ def combine(
         supervision): then all weight is the network's.
     rng
         Source of the noise.
+    correlated
+        Whether neighbours share so much noise that classical methods must be stronger.
 
     Yields
     ------
@@ -129,7 +136,7 @@ def combine(
         Share of the work done, then once the
     Combination
     """
-    classical = classical_methods(correlated=not problem.texture.independent)
+    classical = classical_methods(correlated=correlated)
     methods = [*classical, *([] if again is None else [Classical(LOW_RANK, patches.low_rank)])]
     names = [m.name for m in methods] + ([] if again is None else [NETWORK])
     looks: list[_Look] = []

@@ -137,7 +137,7 @@ def iter_pre_image(
         After each step.
     """
     started = time.monotonic()
-    asked = _asked(recipe)
+    asked, image = _asked(recipe), image.loaded()
     where = machine.pick(asked.device)
     shown = _Shown(image, asked)
     choice = choices.decide(asked, image, fast_bfloat16=machine.fast_bfloat16(where))

@@ -170,10 +170,11 @@ class Preparation:
         light, stable = (Scaling(s.centre[group], s.width[group]) for s in (self._light, self.scaling))
         return Detected(operator, model, _per_sample(light), _per_sample(stable))
 
-    def dimmed(self, problem: Problem, estimate: torch.Tensor, first: int) -> Problem:
-        """Return a problem with the noise there is where an estimate says that photons are few.
+    def judged(self, problem: Problem, estimate: torch.Tensor, first: int) -> Problem:
+        """Return a problem with its noise in all detail that is known: what estimates are judged by.
 
-        No transform stabilises them: where nothing is counted, nothing scatters.
+        Where an estimate says that photons are few, no transform stabilises them: where nothing is counted, nothing
+        scatters. And what neighbours share counts here even where it is too little to fit by.
 
         Parameters
         ----------
@@ -184,6 +185,9 @@ class Preparation:
         first
             How many images the problems before it held.
         """
+        shared = [found.kernel for found in self._structures()]
+        if problem.texture.independent and shared and self.recipe.noise.spatial == "auto":
+            problem = replace(problem, texture=Texture(np.mean(shared, axis=0)))
         if not self.counts:
             return problem
         g, s, m, *spatial = self._stack_shape

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from dip_sci import choices, device, generators, preferences, stopping, supervision
+from dip_sci.checkpoint import Checkpoint, identity
 from dip_sci.combination import Combination, combine, keep
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.preparation import Preparation
@@ -22,6 +24,7 @@ from dip_sci.supervision_scale import Across, Resample
 from dip_sci.tasks import Inpaint, Task
 
 if TYPE_CHECKING:
+    import os
     import threading
     from collections.abc import Callable, Generator, Sequence
     from typing import Any
@@ -50,6 +53,7 @@ def denoise(
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Restoration:
     """Remove the noise of one image.
 
@@ -66,6 +70,10 @@ def denoise(
         Where to measure the noise: non-zero where nothing but noise varies; shaped as `region`.
     cancel
         When set (from another thread), the run ends after the current step with the best so far.
+    checkpoint
+        File (.npz) that the run's state is saved in twice a minute. If it is there and of the same image and recipe, the
+        run goes on from it, and ends as it would have without a break. It is left there: remove it when the result
+        is safe.
 
     Returns
     -------
@@ -75,8 +83,12 @@ def denoise(
     ------
     ImageError, RecipeError, FitError
         If the image or the recipe cannot be used, or the fit diverges twice.
+    WriteError
+        If `checkpoint` is a file of another kind.
     """
-    return finish(iter_restore(image, recipe, region=region, background=background, cancel=cancel))
+    return finish(
+        iter_restore(image, recipe, region=region, background=background, cancel=cancel, checkpoint=checkpoint)
+    )
 
 
 def finish(run: Generator[Progress[NDArray[Any]], None, Restoration]) -> Restoration:
@@ -97,12 +109,13 @@ def iter_restore(
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Generator[Progress[NDArray[Any]], None, Restoration]:
     """Restore one image, step by step.
 
     Parameters
     ----------
-    image, recipe, region, background, cancel
+    image, recipe, region, background, cancel, checkpoint
         As for `denoise`.
     task
         What is asked for, bound to this image; by default to remove its noise.
@@ -132,14 +145,19 @@ def iter_restore(
     where = device.pick(recipe.device)
     recipe, reasons = preferences.of(task, recipe, image)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
-    noise_only = region_array(image, background, "background region")
-    prepared = Preparation(image, choice.recipe, region_array(image, region), noise_only, task, dtype)
+    noise_only, inside = region_array(image, background, "background region"), region_array(image, region)
+    prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype)
     choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
     choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = _Run(prepared, choice, where, len(problems), started, earlier)
+    if checkpoint is not None and problems:
+        given = (inside, noise_only, task.measured(image), *task.arrays)
+        run.resume(
+            Checkpoint(Path(checkpoint), identity(image, choice.recipe, where, *given, asked=[task.name, task.asked]))
+        )
     with device.kept_memory():
-        for problem in problems:
+        for problem in problems[len(run.fits) :]:
             kept = run.keep(problem)
             yield from run.fit(problem if kept is None else problem.weighted(1 - kept), cancel)
             if not run.complete:
@@ -196,6 +214,8 @@ class _Run:
         self.combinations: list[Combination] = []
         self.last: Progress[Tensor] | None = None
         self.made_of = ""
+        self.checkpoint: Checkpoint | None = None
+        self.resumed = ""
 
     @property
     def complete(self) -> bool:
@@ -209,7 +229,8 @@ class _Run:
         return keep(problem, torch.Generator(self.where).manual_seed(self.recipe.seed))
 
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
-        fit = _start(problem, self.prepared, self.recipe, self.started, cancel)
+        saving = None if self.checkpoint is None else _Saving(self.checkpoint, self._done)
+        fit = _start(problem, self.prepared, self.recipe, self.started, cancel, saving)
         while True:
             try:
                 self.last = next(fit)
@@ -219,13 +240,34 @@ class _Run:
                 return
             yield self._progress(self.last, len(self.fits))
 
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on where an earlier process was stopped, and save from now on."""
+        self.checkpoint = checkpoint
+        if checkpoint.state is None:
+            return
+        for fitted, combination in checkpoint.state["done"]:
+            self.fits.append(Fitted(**{**fitted, "reason": StopReason[fitted["reason"]], "again": None}))
+            self.estimates.append(fitted["estimate"] if combination is None else combination["estimate"])
+            self.combinations += [] if combination is None else [Combination(**combination)]
+        self.made_of = checkpoint.state["made_of"]
+        step = checkpoint.state["fit"]["now"]["step"]
+        self.resumed = f"The run went on from a checkpoint, at step {step} of {self.recipe.fit.steps}."
+
+    def _done(self) -> dict[str, Any]:
+        """Return the state of the fits that are complete, for the checkpoint."""
+        # Without the network: what it is applied to once more, it has been applied to.
+        fits = [{**vars(f), "reason": f.reason.name, "again": None} for f in self.fits]
+        combinations: Sequence[dict[str, Any] | None]
+        combinations = [vars(c) for c in self.combinations] or [None] * len(fits)
+        return {"done": list(zip(fits, combinations, strict=True)), "made_of": self.made_of}
+
     def combine(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         """Weigh the last estimate against classical results, unless there is no time left for it."""
         if self.recipe.output.classical == "none" or not self.prepared.task.blends:
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
         before = sum(len(e[0]) for e in self.estimates[:-1])
-        problem = self.prepared.dimmed(problem, fitted.estimate.mean(dim=0), before)
+        problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
         believed = self._noise_fits(problem)
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:
@@ -234,7 +276,7 @@ class _Run:
             )
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         began = time.monotonic()
-        for found in combine(problem, fitted.estimate, again, rng):
+        for found in combine(problem, fitted.estimate, again, rng, correlated=self.prepared.correlated):
             if isinstance(found, Combination):
                 self.combinations.append(found)
                 self.estimates[-1] = found.estimate
@@ -309,6 +351,8 @@ class _Run:
     def _notes(self, clipped: int) -> list[str]:
         prepared, fits, parts = self.prepared, self.fits, self.parts
         notes = list(prepared.image.source.notes)
+        saved = None if self.checkpoint is None else self.checkpoint.note
+        notes += [note for note in (self.resumed, saved) if note]
         if fits and len(fits) < parts:
             notes.append(
                 f"Only the first {len(fits)} of {parts} images were restored before the end; the rest is as it was."
@@ -350,8 +394,27 @@ class _Run:
         )
 
 
+class _Saving:
+    """The checkpoint as the fit at work sees it: its own state, beside that of the fits before."""
+
+    def __init__(self, checkpoint: Checkpoint, done: Callable[[], dict[str, Any]]) -> None:
+        self._checkpoint, self._done, self.due = checkpoint, done, checkpoint.due
+        saved = checkpoint.state
+        # Of the first fit that is not complete; later ones begin.
+        self.state: dict[str, Any] | None = None if saved is None else saved["fit"]
+        checkpoint.state = None
+
+    def save(self, state: dict[str, Any]) -> None:
+        self._checkpoint.save({**self._done(), "fit": state})
+
+
 def _start(
-    problem: Problem, prepared: Preparation, recipe: Recipe, started: float, cancel: threading.Event | None
+    problem: Problem,
+    prepared: Preparation,
+    recipe: Recipe,
+    started: float,
+    cancel: threading.Event | None,
+    saving: _Saving | None,
 ) -> Generator[Progress[Tensor], None, Fitted]:
     """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
     where, fit = problem.observation.device, recipe.fit
@@ -384,6 +447,7 @@ def _start(
         stopping.build(recipe.stop),
         settings,
         cancel,
+        saving,
     )
 
 

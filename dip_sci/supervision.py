@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
@@ -58,6 +59,34 @@ class Example(NamedTuple):
     weights: Tensor
 
 
+@dataclass
+class Passes:
+    """The passes that an estimate was made of so far.
+
+    Attributes
+    ----------
+    count
+        How many.
+    total
+        Their sum, ``(K, N, C, *spatial)``; ``None`` before the first.
+    """
+
+    count: int = 0
+    total: Tensor | None = None
+
+    def add(self, restored: Tensor) -> Tensor:
+        """Take in a pass: the mean so far."""
+        self.count += 1
+        self.total = restored if self.total is None else self.total + restored
+        return self.mean
+
+    @property
+    def mean(self) -> Tensor:
+        """Their mean; there must be one."""
+        assert self.total is not None
+        return self.total / self.count
+
+
 class Supervision(Protocol):
     """One way to learn from a single image."""
 
@@ -90,8 +119,11 @@ class Supervision(Protocol):
         """Draw the lesson of one step."""
         ...
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
-        """Yield the restored stack ``(K, N, C, *spatial)``, the mean of more and more passes."""
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
+        """Yield the restored stack ``(K, N, C, *spatial)``, the mean of more and more passes.
+
+        `made` are passes made before: what they give comes first, and it takes in the others.
+        """
         ...
 
     def risk(self, network: Network) -> float:
@@ -182,7 +214,7 @@ class Full:
         """See `Supervision`."""
         return Example(self.jitter.add(self.z, rng), self.z.new_zeros(1), self.target, self.weights)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: one pass, without jitter."""
         yield network(self.z)
 
@@ -273,7 +305,7 @@ class _Recorrupted:
         before, after = restored(probe), restored(probe.seeing(probe.observation + STIR * e))
         return _stein(probe, before, e * probe.operator.forward(after - before) / STIR)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`."""
         raise NotImplementedError
 
@@ -375,19 +407,19 @@ class Hide(_Recorrupted):
         seen, base = self._see(y, measured * (1 - hidden), context)
         return Example(seen, base, y, weights * hidden * self.inner)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`."""
-        y, measured = self.problem.observation, self.problem.measured
-        total: Tensor | None = None
+        y, measured, made = self.problem.observation, self.problem.measured, made or Passes()
+        if made.count:
+            yield made.mean
         for index in range(self.count):
             turn = index % self.parts
             if turn == 0:
                 part = torch.randint(self.parts, measured.shape, generator=rng, device=y.device)
-            visible = measured * (part != turn) if self.in_turn else measured
-            view = self.views[index % len(self.views)] if self.views else PLAIN
-            restored = self._seen_so(view, network, visible)
-            total = restored if total is None else total + restored
-            yield total / (index + 1)
+            if index >= made.count:
+                visible = measured * (part != turn) if self.in_turn else measured
+                view = self.views[index % len(self.views)] if self.views else PLAIN
+                yield made.add(self._seen_so(view, network, visible))
 
     def _seen_so(self, view: View, network: Network, visible: Tensor) -> Tensor:
         if not view.flips:
@@ -462,13 +494,15 @@ class Split(_Recorrupted):
         sigma = problem.sigma.expand_as(problem.observation)
         return [problem.observation, problem.measured, problem.context, self.weights, sigma]
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: the mean over draws of the added noise."""
-        y, total = self.problem.observation, None
+        y, made = self.problem.observation, made or Passes()
+        if made.count:
+            yield made.mean
         for index in range(self.count):
-            restored = self._apply(network, y + self.applied * self.problem.noise(rng), self.problem.measured)
-            total = restored if total is None else total + restored
-            yield total / (index + 1)
+            added = self.problem.noise(rng)
+            if index >= made.count:
+                yield made.add(self._apply(network, y + self.applied * added, self.problem.measured))
 
     def risk(self, network: Network) -> float:
         """See `Supervision`: against the aim that belongs to one fixed draw."""

@@ -14,7 +14,7 @@ from dip_sci import tiling
 from dip_sci.errors import ImageError
 from dip_sci.operators import Downsample, Identity
 from dip_sci.resampling import resample
-from dip_sci.supervision import Example
+from dip_sci.supervision import Example, Passes
 from dip_sci.views import views
 
 if TYPE_CHECKING:
@@ -137,16 +137,17 @@ class Resample(_Scale):
         base = self.lesson.finer(self.lesson.forward(target))
         return _example(self.seeds, base, target, weight)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: the mean over views, brought to agreement with the observation."""
-        y, total = self.operator.fill(self.observed.observation, self.observed.measured), None
-        for done, view in enumerate(self.views[: self.count], start=1):
+        y, made = self.operator.fill(self.observed.observation, self.observed.measured), made or Passes()
+        if made.count:
+            yield self._agreeing(made.mean, self.operator)
+        for view in self.views[made.count : self.count]:
             x = y.expand(self.seeds, *y.shape)
             for level in self.levels:
                 seen = view.see(self.lesson.finer(x)).contiguous()
                 x = self._agreeing(view.back(self._restored(network, seen)), level)
-            total = x if total is None else total + x
-            yield self._agreeing(total / done, self.operator)
+            yield self._agreeing(made.add(x), self.operator)
 
 
 class Across(_Scale):
@@ -197,11 +198,14 @@ class Across(_Scale):
         base = self.lesson.finer(self.lesson.forward(target))
         return _example(self.seeds, base, target, weight)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: planes along X and along Y, each as it is and upside down."""
-        y, total = self.operator.guess(self.observed.observation, self.observed.measured).base, None
+        y = self.operator.guess(self.observed.observation, self.observed.measured).base
+        made = made or Passes()
         n, c, z, *_ = y.shape
-        for done, (along, flips) in enumerate(self.views[: self.count], start=1):
+        if made.count:
+            yield self._agreeing(made.mean, self.operator)
+        for along, flips in self.views[made.count : self.count]:
             other = 7 - along
             # (N, C, Z, Y, X) to planes (N * along, C, Z, other).
             order = (0, along, 1, 2, other)
@@ -210,8 +214,7 @@ class Across(_Scale):
             out = out.view(self.seeds, n, y.shape[along], c, z, y.shape[other])
             back = (0, 1, 3, 4, 5, 2) if along == 4 else (0, 1, 3, 4, 2, 5)
             out = out.permute(back).flip([axis + 1 for axis in flips])
-            total = out if total is None else total + out
-            yield self._agreeing(total / done, self.operator)
+            yield self._agreeing(made.add(out), self.operator)
 
 
 def _root(factors: Sequence[int]) -> tuple[tuple[int, ...], int]:

@@ -121,7 +121,9 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     except DipSciError:
         raise
     except OSError as error:
-        raise WriteError(f"{path} could not be written: {error.strerror or error}. Nothing was left behind.") from error
+        # numpy's own words for a full disk are of two numbers.
+        why = error.strerror or f"{error} (is the disk full?)"
+        raise WriteError(f"{path} could not be written: {why}. Nothing was left behind.") from error
     except Exception as error:
         raise WriteError(
             f"{path} could not be written as {form.title} ({type(error).__name__}: {error}). Nothing was left behind; "

@@ -17,6 +17,9 @@ LINK = "raw"
 MR = frozenset({"anat", "func", "dwi", "fmap", "perf"})
 MAX_TEXT = 2**20
 
+IGNORED = "manifest.jsonl\nbatch.log\n*.html\n"
+"""What lies beside derivatives that BIDS does not know: a batch's manifest and log, and reports."""
+
 STILL_TRUE = ("SkullStripped", "TaskName", "RepetitionTime", "VolumeTiming", "SliceTiming", "EchoTime", "FlipAngle")
 """What a source's sidecar says that holds for the derivative, too, and names nobody."""
 
@@ -92,7 +95,9 @@ def prepare(source: Path, folder: Path, target: Path, version: str) -> None:
     assert root is not None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = folder / DESCRIPTION
+        file, ignored = folder / DESCRIPTION, folder / ".bidsignore"
+        if not ignored.exists():
+            ignored.write_text(IGNORED, encoding="utf-8")
         if file.is_file():
             _refuse_foreign(file)
             return

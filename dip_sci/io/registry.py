@@ -271,11 +271,22 @@ def completed(path: Path, name: str, source: Path | None) -> Path:
     # A folder of that name is more likely a mistake than a wish for a file beside it.
     if path.suffix or not path.name or path.is_dir():
         return path
+    return path.with_name(path.name + own_suffix(name, source))
+
+
+def own_suffix(name: str, source: Path | None) -> str:
+    """Return the suffix that a result of the format `name` gets: that of `source` if it can be written, else a usual one.
+
+    Examples
+    --------
+    >>> own_suffix("tiff", Path("a.ome.tif")), own_suffix("raster", Path("a.jpg")), own_suffix("dicom", Path("series"))
+    ('.ome.tif', '.png', '')
+    """
     own = full_suffix(source) if source is not None else ""
     form = _by_suffix(own)
     if form is None or form.name != name or form.unwritable:
-        own = OWN_SUFFIX.get(name, "")
-    return path.with_name(path.name + own)
+        return OWN_SUFFIX.get(name, "")
+    return own
 
 
 def full_suffix(path: Path) -> str:

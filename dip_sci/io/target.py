@@ -59,6 +59,11 @@ class Target:
         name = self.file.name
         return self.file.with_name(name[: len(name) - len(io.full_suffix(self.file))] + ".json")
 
+    @property
+    def report(self) -> Path:
+        """The report's file."""
+        return self.record.with_name(self.record.name.removesuffix(".json") + ".html")
+
     def refuse(self, image: Image, version: str, *, overwrite: bool, inputs: Sequence[Path]) -> None:
         """Raise a `WriteError` where nothing can be written, before the work; make a derivative dataset's folders."""
         if self.source is not None and self.dataset is not None:

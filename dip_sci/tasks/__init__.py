@@ -12,11 +12,11 @@ from dip_sci.tasks.task import Task
 __all__ = ["DONE", "Deconvolve", "Fuse", "Inpaint", "SuperResolve", "Task", "normalised", "repeated"]
 
 DONE = {
+    "pre_image": "Pre-image made",
     "denoise": "Denoised",
     "inpaint": "Inpainted",
     "super_resolve": "Super-resolved",
     "fuse": "Fused",
     "deconvolve": "Deconvolved",
-    "pre_image": "Pre-image made",
 }
 """What a result is called, by the name of its task."""

@@ -40,6 +40,11 @@ class Deconvolve(Task):
 
     psf: NDArray[np.float32]
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """See `Task`."""
+        return (self.psf,)
+
     @classmethod
     def of(cls, image: Image, psf: NDArray[Any] | Image) -> Deconvolve:
         """Check a point spread function against its image.

@@ -40,6 +40,11 @@ class Task:
     linear: ClassVar[bool] = False
     guides: tuple[NDArray[np.float32], ...] = ()
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Return what it was given besides the image and its masks."""
+        return self.guides
+
     def measured(self, image: Image) -> NDArray[np.bool_]:
         """Return the voxels of the observation that say something, a boolean array of its shape."""
         return image.measured()
