@@ -49,6 +49,10 @@ def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
         return _inpainting(task, recipe, image)
     if isinstance(task, SuperResolve):
         return _super_resolution(task, recipe, image)
+    if isinstance(task, Fuse) and recipe.generator.kind in DEAF:
+        raise RecipeError(
+            f"generator.kind is {recipe.generator.kind}, which cannot be shown a guide: for fusion, use unet or hourglass."
+        )
     if isinstance(task, Deconvolve):
         return _deconvolution(task, recipe, image)
     if isinstance(task, Fuse) and recipe.generator.kind in DEAF:

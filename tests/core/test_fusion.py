@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scenes import noisy, scene, tiny
 
-from dip_sci.errors import ImageError
+from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import fuse
 from dip_sci.image import Image
 from dip_sci.restore import denoise
@@ -37,6 +37,11 @@ def test_full_supervision_sees_the_guide():
     recipe = tiny(supervision={"kind": "full"})
     results = [fuse(image, guide, recipe).image.array for guide in (scene(32, 32), scene(32, 32, seed=5))]
     assert not np.array_equal(*results)
+
+
+def test_a_generator_that_cannot_be_shown_a_guide_is_refused():
+    with pytest.raises(RecipeError, match="deep_decoder"):
+        fuse(noisy(32, 32), scene(32, 32), tiny(generator={"kind": "deep_decoder"}))
 
 
 def test_a_guide_on_another_grid_is_interpolated():
