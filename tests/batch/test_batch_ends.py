@@ -171,7 +171,8 @@ def test_two_workers_elsewhere_do_as_one_here_until_their_scheduler_goes(scans, 
     assert "scheduler is gone" in err
     assert "Traceback" not in err
     assert [e["error"] for e in batch.status(lost).values()] == ["The dask scheduler was gone before it was done."] * 2
-    assert run("batch", scans, "-o", lost, "--workers", 1, *flags)[0] == 0
+    code, _, err = run("batch", scans, "-o", lost, "--workers", 1, *flags)
+    assert code == 0, err
 
 
 @pytest.fixture
