@@ -192,7 +192,7 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
     qtbot.waitUntil(lambda: widget.choice.region.value is labels, timeout=5000)
     area = widget.run_button.native
     click(area)
-    qtbot.waitUntil(lambda: widget.running is None and widget.live.states, timeout=120_000)
+    qtbot.waitUntil(lambda: widget.running is None and bool(widget.live.states), timeout=120_000)
     result = widget.live.layer
     final = result.data.copy()
     picture("5_done", qtbot)
