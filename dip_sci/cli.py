@@ -112,7 +112,7 @@ def denoise(
     image = image.with_notes(*io.not_kept(target.file, image))
     inputs = [p for p in (source, region, background) if p is not None]
     target.refuse(_promised(image, chosen), __version__, overwrite=overwrite, inputs=inputs)
-    result = _run(image, chosen, quiet=as_json, region=inside, background=noise_only)
+    result = _run(image, chosen, quiet=as_json, region=inside, background=noise_only, scratch=target.file.parent)
     record = provenance.record(image, result.report, digest=provenance.digest(source))
     target.write(result.image, record, overwrite=overwrite, description=provenance.summary(result.report))
     if as_json:
@@ -330,12 +330,18 @@ def _promised(image: Image, recipe: Recipe) -> Image:
 
 
 def _run(
-    image: Image, recipe: Recipe, *, quiet: bool, region: Image | None = None, background: Image | None = None
+    image: Image,
+    recipe: Recipe,
+    *,
+    quiet: bool,
+    region: Image | None = None,
+    background: Image | None = None,
+    scratch: Path | None = None,
 ) -> Restoration:
     from dip_sci.restore import iter_restore
 
     cancel = threading.Event()
-    run = iter_restore(image, recipe, region=region, background=background, cancel=cancel)
+    run = iter_restore(image, recipe, region=region, background=background, cancel=cancel, scratch=scratch)
     with _ctrl_c(cancel), _bar(quiet) as show:
         while True:
             try:

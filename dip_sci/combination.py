@@ -121,6 +121,25 @@ def combine(
     yield Combination(mixed, baseline, weights, risks)
 
 
+def blend(problem: Problem, estimate: Tensor, weights: dict[str, float]) -> Tensor:
+    """Mix a network's estimate with classical results by weights that are known.
+
+    Parameters
+    ----------
+    problem
+        What was observed.
+    estimate
+        What the networks made of it, ``(K, N, C, *spatial)``.
+    weights
+        As of a `Combination`.
+    """
+    mixed = weights.get(NETWORK, 1.0) * estimate
+    for method in classical_methods(correlated=not problem.texture.independent):
+        if weights.get(method.name, 0.0) > 0:
+            mixed = mixed + weights[method.name] * _apply(method, problem, 1.0)
+    return mixed
+
+
 def _distances(probe: Problem, residuals: Tensor) -> NDArray[np.float64]:
     """Mean products of the methods' residuals ``(methods, N, C, *spatial)``, in variances of the noise."""
     weights = probe.weights.expand_as(probe.observation)

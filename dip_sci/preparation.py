@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,15 +91,50 @@ class Preparation:
         self.estimates = self._estimate(measured if background is None else _in_background(measured, background))
         varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
         self.constant = not varies.any()
-        spread_out = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
-        self.inside = self.inside.copy()
-        self.inside[self._box] &= self.layout.unstack(np.broadcast_to(spread_out, values.shape), self._shape)
+        self._varies = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        stable = self._stable(values, seen)
+        self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
+        self._observe(stable, seen)
+
+    def on(self, part: Image) -> Preparation:
+        """Prepare another part of the same scan, by the noise and the scaling that were found here.
+
+        Parameters
+        ----------
+        part
+            With the same axes, of any size along those of space and time.
+        """
+        other = copy.copy(self)
+        other.image, other.inside, other._box = part, part.measured(), _box(part, None)
+        other._whole = _as_float(part.array)
+        other._shape = other._whole[other._box].shape
+        values, seen = self.layout.stack(other._whole[other._box]), self.layout.stack(other.inside[other._box])
+        other._stack_shape = values.shape
+        other._observe(other._stable(values, seen), seen)
+        return other
+
+    def even(self) -> bool:
+        """Take the noise to be as strong everywhere; return whether it was found not to be."""
+        found = [e.structure for e in self.estimates]
+        self.estimates = [
+            e if e.structure is None else replace(e, structure=replace(e.structure, sd_map=None))
+            for e in self.estimates
+        ]
+        return any(s is not None and s.sd_map is not None for s in found)
+
+    def _stable(self, values: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
         stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
         stable[~seen] = 0
-        self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
+        return stable
+
+    def _observe(self, stable: NDArray[Any], seen: NDArray[np.bool_]) -> None:
+        """Keep what the network is taught with; channels that do not vary are left as they are."""
+        self.inside = self.inside.copy()
+        self.inside[self._box] &= self.layout.unstack(np.broadcast_to(self._varies, stable.shape), self._shape)
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
         self._seen = seen
-        self._weights = np.where(self.layout.stack(self.inside[self._box]), 1.0, recipe.fit.outside) * seen
+        within = self.layout.stack(self.inside[self._box])
+        self._weights = (np.where(within, 1.0, self.recipe.fit.outside) * seen).astype(np.float32)
 
     @property
     def images(self) -> int:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
     ["errors", "lazy"],
     ["image"],
-    ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "io"],
+    ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "sample", "scratch", "io"],
     ["noise_background", "noise_curve", "noise_structure"],
     ["noise_estimate", "calibration", "operators", "texture"],
     ["data_term", "problem"],
@@ -27,6 +27,7 @@ LAYERS = [
     ["fit"],
     ["quality", "baseline", "choices", "preparation"],
     ["combination", "restoration"],
+    ["large"],
     ["restore"],
     ["provenance", "cost"],
     ["report"],
