@@ -94,7 +94,7 @@ def denoise(
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     series
-        Number of the DICOM series to read, where a folder holds several.
+        Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several.
     overwrite
         Replace an existing result.
     as_json
@@ -144,7 +144,7 @@ def convert(
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     series
-        Number of the DICOM series to read, where a folder holds several.
+        Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several.
     overwrite
         Replace an existing result.
     as_json
@@ -188,7 +188,7 @@ def info(
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     series
-        Number of the DICOM series to read, where a folder holds several.
+        Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several.
     as_json
         Print it as JSON.
     """

@@ -48,6 +48,8 @@ class Format:
         ``description`` of what was done, and a folder can be written.
     folder
         Whether an image of it is a folder.
+    several
+        Whether its files may hold several images; then its ``read`` takes a ``series``, too.
     lazy
         Whether its ``read`` takes ``lazy``, to leave the values in the file.
     streams
@@ -62,6 +64,7 @@ class Format:
     unwritable: str = ""
     serial: bool = False
     folder: bool = False
+    several: bool = False
     lazy: bool = False
     streams: bool = False
 
@@ -70,10 +73,11 @@ class Format:
 
     def read(self, path: Path, axes: str | None, series: str | None = None, *, lazy: bool = False) -> Image:
         """Read a file of this format; `axes`, `series` and `lazy` as in `dip_sci.io.read`."""
-        if series is not None and not self.serial:
+        choosable = self.serial or self.several
+        if series is not None and not choosable:
             raise ReadError(f"{path} is {self.title}, which has no series to choose from; leave series out.")
         options = {"lazy": True} if lazy and self.lazy else {}
-        return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ()), **options))
+        return cast("Image", self._call("read", path, axes, *((series,) if choosable else ()), **options))
 
     def check(self, path: Path, image: Image) -> None:
         """Raise a `WriteError` where this format cannot hold the image."""
@@ -163,6 +167,7 @@ FORMATS: tuple[Format, ...] = (
         _is_vendor,
         "dip_sci.io.vendor",
         "microscopes' own formats are only read; write .ome.tif or .ome.zarr",
+        several=True,
     ),
     Format("raster", "a PNG, JPEG or BMP file", (".png",), _is_raster, "dip_sci.io.raster"),
     Format(
