@@ -12,27 +12,55 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dip_sci.compression import Compression, compress, iter_compress
+    from dip_sci.decompression import decompress
     from dip_sci.errors import DipSciError
     from dip_sci.image import Image
+    from dip_sci.inversion import iter_pre_image, pre_image
     from dip_sci.io import read, write
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
-    from dip_sci.restore import denoise, iter_restore
+    from dip_sci.restore import denoise, inpaint, iter_restore, super_resolve
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Compression": "dip_sci.compression",
     "DipSciError": "dip_sci.errors",
     "Image": "dip_sci.image",
     "Recipe": "dip_sci.recipe",
     "Restoration": "dip_sci.restoration",
+    "compress": "dip_sci.compression",
+    "decompress": "dip_sci.decompression",
     "denoise": "dip_sci.restore",
+    "inpaint": "dip_sci.restore",
+    "iter_compress": "dip_sci.compression",
+    "iter_pre_image": "dip_sci.inversion",
     "iter_restore": "dip_sci.restore",
+    "pre_image": "dip_sci.inversion",
+    "super_resolve": "dip_sci.restore",
     "read": "dip_sci.io",
     "write": "dip_sci.io",
 }
 
-__all__ = ["DipSciError", "Image", "Recipe", "Restoration", "denoise", "iter_restore", "read", "write"]
+__all__ = [
+    "Compression",
+    "DipSciError",
+    "Image",
+    "Recipe",
+    "Restoration",
+    "compress",
+    "decompress",
+    "denoise",
+    "inpaint",
+    "iter_compress",
+    "iter_pre_image",
+    "iter_restore",
+    "pre_image",
+    "read",
+    "super_resolve",
+    "write",
+]
 
 
 def __getattr__(name: str) -> Any:

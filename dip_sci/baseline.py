@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
+    from torch import Tensor
 
-    Array = NDArray[np.float32]
+    Method = Callable[[Tensor, Tensor], Tensor]
 
 NLM_STRENGTHS = {False: (0.5, 0.8), True: (0.8, 1.3)}
 """Filter parameters h in standard deviations of the noise, by whether neighbouring voxels share noise.
@@ -36,11 +37,11 @@ class Classical:
     name
         What a report calls it.
     apply
-        Maps an image ``(S, *spatial)`` and the standard deviation of its noise to the denoised image.
+        Maps an image ``(S, *spatial)`` and the standard deviation of its noise, which broadcasts, to the denoised image.
     """
 
     name: str
-    apply: Callable[[Array, float], Array]
+    apply: Method
 
 
 def classical_methods(*, correlated: bool) -> list[Classical]:
@@ -63,25 +64,32 @@ def classical_methods(*, correlated: bool) -> list[Classical]:
     ]
 
 
-def _nlm(h: float, patch: int, distance: int) -> Callable[[Array, float], Array]:
-    def apply(image: Array, sigma: float) -> Array:
+def _nlm(h: float, patch: int, distance: int) -> Method:
+    def apply(image: Tensor, sigma: Tensor) -> Tensor:
         from skimage.restoration import denoise_nl_means
 
         size, reach = (patch, distance) if image.ndim == 3 else (3, 3)
         # A grey image must be given as one: with a channel axis of length 1 nothing is smoothed.
-        grey, axis = (image[0], None) if len(image) == 1 else (image, 0)
-        out = denoise_nl_means(grey, patch_size=size, patch_distance=reach, h=h * sigma, sigma=sigma, channel_axis=axis)
-        return np.asarray(out, np.float32).reshape(image.shape)
+        values, sd = image.cpu().numpy(), _level(sigma)
+        grey, axis = (values[0], None) if len(image) == 1 else (values, 0)
+        out = denoise_nl_means(grey, patch_size=size, patch_distance=reach, h=h * sd, sigma=sd, channel_axis=axis)
+        return torch.from_numpy(np.asarray(out, np.float32)).reshape(image.shape).to(image.device)
 
     return apply
 
 
-def _tv(weight: float) -> Callable[[Array, float], Array]:
-    def apply(image: Array, sigma: float) -> Array:
+def _tv(weight: float) -> Method:
+    def apply(image: Tensor, sigma: Tensor) -> Tensor:
         from skimage.restoration import denoise_tv_chambolle
 
         # The algorithm's own stopping threshold is meant for values of about one.
-        out = denoise_tv_chambolle(image / np.float32(sigma), weight=weight, channel_axis=0)
-        return np.asarray(out, np.float32) * np.float32(sigma)
+        sd = _level(sigma)
+        out = denoise_tv_chambolle((image / sd).cpu().numpy(), weight=weight, channel_axis=0)
+        return torch.from_numpy(np.asarray(out, np.float32)).to(image.device) * sd
 
     return apply
+
+
+def _level(sigma: Tensor) -> float:
+    """Return the one standard deviation that stands for all."""
+    return float(sigma.square().mean().sqrt())

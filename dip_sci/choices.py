@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dip_sci.errors import RecipeError
+from dip_sci.inputs import CHANNELS, JITTER
 from dip_sci.layout import spacings
+from dip_sci.recipe import DEAF
 
 if TYPE_CHECKING:
     from dip_sci.image import Image
@@ -43,6 +45,9 @@ WEAK = 0.5
 """Noise, as a share of the image's contrast, below which a small patch says enough for a step: more of them fit."""
 
 SMALL_PATCH, MORE_STEPS, HIGHER_RATE = 128, 1.8, 0.004
+
+SLOW = {"classic_unet": 0.001, "resnet": 0.001}
+"""Learning rates of the generators that diverge at the others' 0.01 under full supervision (the paper's)."""
 
 THICK = 3.0
 """Planes further apart than this many in-plane spacings say little about each other: 2D."""
@@ -87,16 +92,15 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
     reasons: dict[str, str] = {}
     ndim = _ndim(recipe, image, reasons)
     effort = PRESETS[ndim][recipe.preset]
-    kind = recipe.supervision.kind
-    if kind == "auto":
-        kind = "recorrupted"
-        reasons["supervision.kind"] = "recorrupted: for denoising, better and many times faster than full"
+    kind = _supervised(recipe, reasons)
     full = kind == "full"
+    generator = _generator(recipe, full, ndim, effort)
     changes: dict[str, Any] = {
-        "generator": _generator(recipe, full, ndim, effort)
-        | {"neighbours": _neighbours(recipe, image, full, ndim, reasons)},
+        "generator": generator | {"neighbours": _neighbours(recipe, image, full, ndim, reasons)},
+        "input": _input(recipe, generator),
         "supervision": _supervision(recipe, kind, ndim, effort),
-        "fit": _fit(recipe, image, full, ndim, effort, fast_bfloat16, reasons),
+        "fit": _fit(recipe, image, full, ndim, effort, fast_bfloat16, reasons)
+        | {"rate": _or(recipe.fit.rate, SLOW.get(generator["kind"], 0.01) if full else 0.002)},
     }
     changes["stop"] = _stop(recipe, full, changes["fit"]["steps"], reasons)
     return Choices(recipe, recipe.merged(changes), reasons)
@@ -205,21 +209,68 @@ def _ndim(recipe: Recipe, image: Image, reasons: dict[str, str]) -> Literal["2d"
     return "3d"
 
 
+def _supervised(recipe: Recipe, reasons: dict[str, str]) -> Literal["full", "recorrupted"]:
+    wanted, generator = recipe.supervision.kind, recipe.generator.kind
+    if generator in DEAF:
+        if wanted == "recorrupted":
+            raise RecipeError(
+                f"generator.kind is {generator}, which cannot be shown an image, and supervision.kind is recorrupted: "
+                "set it to full, or choose another generator."
+            )
+        reasons["supervision.kind"] = f"full: {generator} cannot be shown an image"
+        return "full"
+    if wanted != "auto":
+        return wanted
+    reasons["supervision.kind"] = "recorrupted: for denoising, better and many times faster than full"
+    return "recorrupted"
+
+
 def _generator(recipe: Recipe, full: bool, ndim: str, effort: _Effort) -> dict[str, Any]:
     options = recipe.generator
     kind = options.kind if options.kind != "auto" else ("hourglass" if full else "unet")
+    if options.output == "sigmoid" and (kind in ("unet", "plain") or not full):
+        raise RecipeError(
+            f"generator.output is sigmoid, with generator.kind {kind} and supervision.kind "
+            f"{'full' if full else 'recorrupted'}: only under full supervision can a network end in one, and unet and plain cannot."
+        )
+    decided: dict[str, Any] = {"ndim": ndim, "kind": kind}
+    if kind == "pixels":
+        return decided
+    decided["channels"] = options.channels or _channels(kind, ndim, effort)
     if kind == "hourglass":
-        channels = options.channels or ((16, 32, 64, 128, 128) if ndim == "2d" else (16, 32, 64, 128))
-    else:
-        channels = options.channels or (effort.width,) * (5 if ndim == "2d" else 4)
-    if options.output == "sigmoid" and (kind != "hourglass" or not full):
-        raise RecipeError("generator.output is sigmoid: only the hourglass under full supervision can end in one.")
+        decided["skip_channels"] = options.skip_channels or (4,)
+    if kind == "unet":
+        decided["dropout"] = _or(options.dropout, 0.0 if full else 0.3)
+    if kind not in ("plain", "classic_unet", "resnet"):
+        decided["upsample"] = options.upsample or (("linear",) if kind == "deep_decoder" else ("nearest",))
+    return decided
+
+
+def _channels(kind: str, ndim: str, effort: _Effort) -> tuple[int, ...]:
+    flat = ndim == "2d"
+    if kind == "hourglass":
+        return (16, 32, 64, 128, 128) if flat else (16, 32, 64, 128)
+    if kind == "classic_unet":
+        return (16, 32, 64, 128, 256) if flat else (16, 32, 64, 128)
+    if kind == "resnet":
+        return (32,) * 8 if flat else (16,) * 8
+    if kind == "deep_decoder":
+        return (128,) * 6 if flat else (64,) * 5
+    if kind == "conv_decoder":
+        return (64,) * 7 if flat else (32,) * 6
+    return (effort.width,) * (5 if flat else 4)
+
+
+def _input(recipe: Recipe, generator: dict[str, Any]) -> dict[str, Any]:
+    options, deaf = recipe.input, generator["kind"] in DEAF
+    if deaf and options.kind == "image":
+        raise RecipeError(
+            f"input.kind is image, which generator.kind {generator['kind']} cannot be shown: leave it out."
+        )
+    layers = generator.get("channels", ())
     return {
-        "ndim": ndim,
-        "kind": kind,
-        "channels": channels,
-        "skip_channels": options.skip_channels or (4,),
-        "dropout": _or(options.dropout, 0.3 if kind == "unet" and not full else 0.0),
+        "channels": options.channels or (min(layers[0], 512) if deaf and layers and layers[0] else CHANNELS),
+        "jitter": _or(options.jitter, 0.0 if deaf else JITTER),
     }
 
 
@@ -258,6 +309,11 @@ def _fit(
     reasons: dict[str, str],
 ) -> dict[str, Any]:
     options = recipe.fit
+    if not full and options.tv:
+        raise RecipeError(
+            f"fit.tv is {options.tv:g}, which needs supervision.kind full: with recorrupted no image is fitted, but how "
+            "to make one."
+        )
     steps = options.steps
     if steps is None:
         steps = effort.full_steps if full else _recorrupted_steps(image, ndim, effort)
@@ -271,7 +327,6 @@ def _fit(
         schedule = "constant" if full else "one_cycle"
     return {
         "steps": steps,
-        "rate": _or(options.rate, 0.01 if full else 0.002),
         "schedule": schedule,
         "averaging": _or(options.averaging, 0.99 if full else 0.98),
         "precision": precision,

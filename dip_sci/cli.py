@@ -10,10 +10,10 @@ import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
 from dip_sci import __version__, io
@@ -22,9 +22,10 @@ from dip_sci.io.files import refuse_target
 from dip_sci.io.target import Target
 from dip_sci.recipe import Recipe, explain
 from dip_sci.region import on_grid
+from dip_sci.tasks import Inpaint, SuperResolve, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from dip_sci.fit import Progress
     from dip_sci.image import Image
@@ -39,6 +40,8 @@ EPILOGUE = """\
 Exit codes: 0 done; 1 nothing written (the message says why); 2 wrong options or recipe;
 3 stopped by Ctrl-C, best result so far written and marked as such; 130 abandoned, nothing written.
 """
+
+T = TypeVar("T")
 
 screen = Console(stderr=True)
 
@@ -57,69 +60,96 @@ RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 
 
+def _factors(text: str) -> int | tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(
+            f"Factors are whole numbers, one or one per axis, as in 4 or 3,1,1; found {text!r}."
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+class Common(BaseModel):
+    """What all restorations are told besides their recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    output: Output
+    """Result; its suffix names the format, without one the scan's own is taken (DICOM: a folder for a derived
+    series). A record of the run is written beside it, as .json. For a scan in a BIDS dataset, a name without
+    suffix is the folder of the derivatives."""
+    recipe: RecipeFile = None
+    """YAML or JSON file with options; those given here win."""
+    region: Path | None = None
+    """Mask on the scan's grid, in any format: only where it is not zero is restored, the rest stays bit-identical."""
+    resample_region: Annotated[bool, Parameter(negative=())] = False
+    """Bring masks that lie on another grid onto the scan's, by their nearest voxels."""
+    background: Path | None = None
+    """Mask on the scan's grid: the noise is measured where it is not zero, where nothing else varies."""
+    axes: str | None = None
+    """Meaning of the scan's dimensions (for instance TYX), where its file does not say."""
+    series: str | None = None
+    """Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several."""
+    overwrite: bool = False
+    """Replace an existing result."""
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
+    """Print the record of the run, and nothing else."""
+
+    def mask(self, image: Image, path: Path | None, name: str) -> Image | None:
+        """Read a mask and bring it onto a scan's grid."""
+        return None if path is None else on_grid(image, io.read(path), resample=self.resample_region, name=name)
+
+
+Shared = Annotated[Common, Parameter(name="*")]
+
+
 @app.command
-def denoise(
-    source: Path,
-    /,
-    *,
-    output: Output,
-    recipe: RecipeFile = None,
-    region: Path | None = None,
-    resample_region: Annotated[bool, Parameter(negative=())] = False,
-    background: Path | None = None,
-    axes: str | None = None,
-    series: str | None = None,
-    overwrite: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    options: Options = None,
-) -> int:
+def denoise(source: Path, /, *, common: Shared, options: Options = None) -> int:
     """Remove the noise of one scan.
 
     Parameters
     ----------
     source
         Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
-    output
-        Result; its suffix names the format, without one the scan's own is taken (DICOM: a folder for a derived
-        series). A record of the run is written beside it, as .json. For a scan in a BIDS dataset, a name without
-        suffix is the folder of the derivatives.
-    recipe
-        YAML or JSON file with options; those given here win.
-    region
-        Mask on the scan's grid, in any format: only where it is not zero is restored, the rest stays bit-identical.
-    resample_region
-        Bring masks that lie on another grid onto the scan's, by their nearest voxels.
-    background
-        Mask on the scan's grid: the noise is measured where it is not zero, where nothing else varies.
-    axes
-        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
-    series
-        Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several.
-    overwrite
-        Replace an existing result.
-    as_json
-        Print the record of the run, and nothing else.
     """
-    from dip_sci import provenance
+    return _restore(source, common, options, lambda image: Task(), lazy=True)
 
-    chosen = _recipe(recipe, options)
-    image = io.read(source, axes=axes, series=series, lazy=True)
-    inside, noise_only = (
-        None if mask is None else on_grid(image, io.read(mask), resample=resample_region, name=name)
-        for mask, name in ((region, "region of interest"), (background, "background region"))
+
+@app.command
+def inpaint(source: Path, /, *, missing: Path | None = None, common: Shared, options: Options = None) -> int:
+    """Fill in the missing voxels of one scan: dead pixels and lines, overlays, holes, missing slices.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    missing
+        Mask on the scan's grid, in any format: not zero where to fill. Left out, all values that are not finite are
+        filled. The rest stays bit-identical, unless output.known is restore.
+    """
+    return _restore(
+        source,
+        common,
+        options,
+        lambda image: Inpaint.of(image, common.mask(image, missing, "mask of missing voxels")),
+        missing,
     )
-    target = Target.of(source, output, image)
-    image = image.with_notes(*io.not_kept(target.file, image))
-    inputs = [p for p in (source, region, background) if p is not None]
-    target.refuse(_promised(image, chosen), __version__, overwrite=overwrite, inputs=inputs)
-    result = _run(image, chosen, quiet=as_json, region=inside, background=noise_only, scratch=target.file.parent)
-    record = provenance.record(image, result.report, digest=provenance.digest(source))
-    target.write(result.image, record, overwrite=overwrite, description=provenance.summary(result.report))
-    if as_json:
-        print(json.dumps(record, indent=1))  # noqa: T201
-    else:
-        _tell(result, target.file)
-    return EXIT_OK if result.report.complete or result.report.reason.name == "TIME" else EXIT_STOPPED
+
+
+@app.command
+def super_resolve(source: Path, /, *, factor: str, common: Shared, options: Options = None) -> int:
+    """Make the voxels of one scan smaller.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    factor
+        How many times finer: one whole number for Y and X, or one for each spatial axis in the order of the scan's
+        axes (3,1,1 for slices of a volume that are three times too thick).
+    """
+    return _restore(source, common, options, lambda image: SuperResolve.of(image, _factors(factor)))
 
 
 @app.command
@@ -277,6 +307,96 @@ def calibrate(
     return EXIT_OK
 
 
+@app.command
+def compress(
+    source: Path,
+    /,
+    *,
+    output: Output,
+    factor: float = 8.0,
+    weights: Literal["float16", "float32"] = "float16",
+    steps: int = 2000,
+    seed: int = 0,
+    device: str = "auto",
+    axes: str | None = None,
+    series: str | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Keep a scan as the weights of a small network (Deep Decoder), with a loss.
+
+    Parameters
+    ----------
+    source
+        A file, a folder with a DICOM series, or a DICOMDIR.
+    output
+        Result, .npz: weights, grid and type of the scan, and no other of its metadata.
+    factor
+        How many times smaller than the scan's values the file is to be.
+    weights
+        Type of the stored weights: float16, or float32 for a narrower network stored exactly.
+    steps
+        Steps of the fit.
+    seed
+        Seed of everything random.
+    device
+        auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
+    axes
+        Meaning of the scan's dimensions (for instance TYX), where its file does not say.
+    series
+        Number of the DICOM series to read, where a folder holds several.
+    overwrite
+        Replace an existing result.
+    as_json
+        Print the factor and the loss, and nothing else.
+    """
+    from dip_sci import compression
+
+    compression.check_target(output, overwrite=overwrite, inputs=(source,))
+    image = io.read(source, axes=axes, series=series)
+    cancel = threading.Event()
+    run = compression.iter_compress(
+        image, factor=factor, weights=weights, steps=steps, seed=seed, device=device, cancel=cancel
+    )
+    result = _watch(run, cancel, quiet=as_json)
+    result.save(output, overwrite=overwrite)
+    if as_json:
+        names = ("factor", "psnr", "width", "steps", "seconds")
+        print(json.dumps({name: getattr(result, name) for name in names}, indent=1))  # noqa: T201
+    else:
+        screen.print(
+            f"{len(result.content)} bytes, {result.factor:.1f} times smaller than the values of the scan; "
+            f"what comes out again differs by {result.psnr:.1f} dB PSNR.\nWrote {output}.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return EXIT_STOPPED if result.reason.name == "CANCELLED" else EXIT_OK
+
+
+@app.command
+def decompress(source: Path, /, *, output: Output, overwrite: bool = False) -> int:
+    """Make an image out of what compress wrote.
+
+    Parameters
+    ----------
+    source
+        File written by compress.
+    output
+        Result; its suffix names the format.
+    overwrite
+        Replace an existing result.
+    """
+    from dip_sci.decompression import decompress as expand
+
+    image = expand(source)
+    io.check_target(output, image, overwrite=overwrite, inputs=[source])
+    written = io.write(output, image, overwrite=overwrite)
+    for line in (*image.source.notes, f"Wrote {written}."):
+        screen.print(line, highlight=False, markup=False, soft_wrap=True)
+    return EXIT_OK
+
+
 DEMO = ("bpae_flim_noisy.tif", "bpae_flim_mean_of_5.tif")
 
 
@@ -324,6 +444,56 @@ def _given(options: Recipe | None) -> dict[str, Any]:
     return {} if options is None else options.model_dump(exclude_unset=True)
 
 
+def _restore(
+    source: Path,
+    common: Common,
+    options: Recipe | None,
+    task_of: Callable[[Image], Task],
+    *others: Path | None,
+    lazy: bool = False,
+) -> int:
+    """Read, restore with a bar, write: what all restorations have in common.
+
+    Parameters
+    ----------
+    source, common, options
+        From the command line.
+    task_of
+        Makes the task of the image.
+    others
+        What else is read, and must not be replaced.
+    lazy
+        Whether the values may stay in their file until they are needed.
+    """
+    from dip_sci import provenance
+
+    chosen = _recipe(common.recipe, options)
+    image = io.read(source, axes=common.axes, series=common.series, lazy=lazy)
+    inside = common.mask(image, common.region, "region of interest")
+    noise_only = common.mask(image, common.background, "background region")
+    target = Target.of(source, common.output, image)
+    image = image.with_notes(*io.not_kept(target.file, image))
+    task = task_of(image)
+    inputs = [p for p in (source, common.region, common.background, *others) if p is not None]
+    target.refuse(_promised(task.canvas(image), chosen), __version__, overwrite=common.overwrite, inputs=inputs)
+    result = _run(
+        image,
+        chosen,
+        quiet=common.as_json,
+        region=inside,
+        background=noise_only,
+        scratch=target.file.parent,
+        task=task,
+    )
+    record = provenance.record(image, result.report, digest=provenance.digest(source))
+    target.write(result.image, record, overwrite=common.overwrite, description=provenance.summary(result.report))
+    if common.as_json:
+        print(json.dumps(record, indent=1))  # noqa: T201
+    else:
+        _tell(result, target.file)
+    return EXIT_OK if result.report.complete or result.report.reason.name == "TIME" else EXIT_STOPPED
+
+
 def _promised(image: Image, recipe: Recipe) -> Image:
     """Return an image of the kind that will be written, to check the target before the fit."""
     return image.with_array(image.array.astype("float32")) if recipe.output.dtype == "float32" else image
@@ -337,17 +507,23 @@ def _run(
     region: Image | None = None,
     background: Image | None = None,
     scratch: Path | None = None,
+    task: Task | None = None,
 ) -> Restoration:
     from dip_sci.restore import iter_restore
 
     cancel = threading.Event()
-    run = iter_restore(image, recipe, region=region, background=background, cancel=cancel, scratch=scratch)
+    run = iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel, scratch=scratch)
+    return _watch(run, cancel, quiet=quiet)
+
+
+def _watch(run: Generator[Progress[Any], None, T], cancel: threading.Event, *, quiet: bool) -> T:
+    """Go through a run with a bar, and return what it returns."""
     with _ctrl_c(cancel), _bar(quiet) as show:
         while True:
             try:
                 show(next(run))
             except StopIteration as end:
-                result: Restoration = end.value
+                result: T = end.value
                 return result
 
 

@@ -1,9 +1,9 @@
-"""Combination: the network's result and classical ones, weighted by an unbiased estimate of their risk."""
+"""Combination: the network's result and others, weighted by an unbiased estimate of their risk."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from dip_sci import patches
 from dip_sci.baseline import Classical, classical_methods
 
 if TYPE_CHECKING:
@@ -18,21 +19,52 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dip_sci.baseline import Method
     from dip_sci.problem import Problem
 
 STRENGTH = 0.5
 """Noise added for the look at the risk, over that in the observation."""
+
+INFLATION = math.hypot(1, STRENGTH)
+"""Noise then, over that in the observation."""
 
 ENOUGH = 131_072
 """Values over which the risk is estimated; where a probe has fewer, more draws are made."""
 
 MOST_DRAWS = 4
 
-LOOK = 0.7
-"""Share of the work that the look at the risk is."""
+FIRST, LOOK = 0.5, 0.65
+"""Share of the work after which the methods, and the blend's filter, too, have been looked at."""
 
 NEGLIGIBLE = 0.02
 """Weight below which a classical result is not worth computing for the whole image."""
+
+
+KEPT, BLOCK = 0.125, 16
+"""Share of the voxels that a fit does not learn from, so that its risk can be measured there, and edge of their blocks."""
+
+FEWEST = 4096
+"""Voxels that must be left for it."""
+
+
+def keep(problem: Problem, rng: torch.Generator) -> Tensor | None:
+    """Draw the blocks that are kept for measuring the risk: 1 there, ``(N, 1, *spatial)``.
+
+    A network that has learned from an observation knows some of its noise by heart, and would be taken
+    for better than it is there.
+
+    Returns
+    -------
+    Tensor or None
+        ``None`` where too few voxels would be left to measure at.
+    """
+    count, _, *spatial = problem.weights.shape
+    cells = [-(-n // BLOCK) for n in spatial]
+    drawn = (torch.rand((count, 1, *cells), generator=rng, device=rng.device) < KEPT).float()
+    for axis, n in enumerate(spatial, start=2):
+        drawn = drawn.repeat_interleave(BLOCK, dim=axis).narrow(axis, 0, n)
+    kept = drawn.to(problem.weights.device)
+    return kept if int(((problem.weights > 0) & (kept > 0)).sum()) >= FEWEST else None
 
 
 @dataclass(frozen=True)
@@ -49,12 +81,15 @@ class Combination:
         By name, the network's under `NETWORK`.
     risks
         By name: estimated mean square error over the noise's variance.
+    piloting
+        Weights of the blend that is the pilot of the Wiener filter; empty where there is none.
     """
 
     estimate: Tensor
     baseline: Tensor
     weights: dict[str, float]
     risks: dict[str, float]
+    piloting: dict[str, float] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -64,17 +99,20 @@ class Combination:
 
 
 NETWORK = "network"
+LOW_RANK = "low rank of like patches"
+WIENER = "Wiener filter of like patches"
 
 
 def combine(
     problem: Problem, estimate: Tensor, again: Callable[[Problem], Tensor] | None, rng: torch.Generator
 ) -> Iterator[Combination | float]:
-    """Weigh the network's estimate against classical results.
+    """Weigh the network's estimate against other methods' results.
 
     Noise e of the known strength makes two observations out of one, ``y + t e`` and ``y - e / t``, whose errors are
     independent (coupled bootstrap, Oliveira et al. 2022): what the methods make of the first is compared with the
     second. Its mean square distance is their risk plus a constant, so that the weights of least squares are those
-    of least risk. The truth is not needed.
+    of least risk. The truth is not needed. The blend is the pilot of a Wiener filter of like patches, which is then
+    weighed in itself.
 
     Parameters
     ----------
@@ -94,35 +132,50 @@ def combine(
         Share of the work done, then once the
     Combination
     """
-    methods = classical_methods(correlated=not problem.texture.independent)
-    names = [m.name for m in methods] + ([NETWORK] if again is not None else [])
+    classical = classical_methods(correlated=not problem.texture.independent)
+    methods = [*classical, *([] if again is None else [Classical(LOW_RANK, patches.low_rank)])]
+    names = [m.name for m in methods] + ([] if again is None else [NETWORK])
+    looks: list[_Look] = []
     probe = problem.probe()
     draws = min(max(math.ceil(ENOUGH / probe.observation.numel()), 1), MOST_DRAWS)
-    distances = np.zeros((len(names), len(names)))
-    for draw in range(1, draws + 1):
-        e = probe.noise(rng)
-        seen = probe.seeing(probe.observation + STRENGTH * e)
-        results = [_apply(method, seen, math.hypot(1, STRENGTH)) for method in methods]
+    for draw in range(draws):
+        look = _Look(probe, rng)
+        looks.append(look)
+        for done, method in enumerate(methods, start=1):
+            look.add(_apply(method.apply, look.seen, INFLATION))
+            yield FIRST * (draw + done / len(methods)) / draws
         if again is not None:
-            results.append(again(seen).mean(dim=0))
-        distances += _distances(probe, torch.stack(results) - (probe.observation - e / STRENGTH)) / draws
-        yield LOOK * draw / draws
-    risks = dict(zip(names, (np.diag(distances) - (1 + 1 / STRENGTH**2)).tolist(), strict=True))
-    weights = dict(zip(names, _least(distances).tolist(), strict=True)) if again is not None else {NETWORK: 1.0}
-    best = min(methods, key=lambda method: risks[method.name])
-    wanted = [method for method in methods if method is best or weights.get(method.name, 0) > 0]
-    mixed, baseline = weights[NETWORK] * estimate, None
+            look.add(again(look.seen).mean(dim=0))
+    risks = dict(zip(names, _risks(looks), strict=True))
+    best = min(classical, key=lambda method: risks[method.name])
+    if again is None:
+        yield Combination(estimate, _apply(best.apply, problem, 1.0), {NETWORK: 1.0}, risks)
+        return
+    first = _least(_distances(looks))
+    for done, look in enumerate(looks, start=1):
+        look.add(_refined(look.seen, look.blend(first), INFLATION))
+        yield FIRST + (LOOK - FIRST) * done / draws
+    names.append(WIENER)
+    risks = dict(zip(names, _risks(looks), strict=True))
+    weights = dict(zip(names, _least(_distances(looks)).tolist(), strict=True))
+    piloting = dict(zip(names, first.tolist(), strict=False)) if weights[WIENER] > 0 else {}
+    network = estimate.mean(dim=0)
+    pilot, mixed = piloting.get(NETWORK, 0.0) * network, weights[NETWORK] * estimate
+    wanted = [m for m in methods if m is best or weights[m.name] > 0 or piloting.get(m.name, 0.0) > 0]
+    baseline = network
     for done, method in enumerate(wanted, start=1):
-        result = _apply(method, problem, 1.0)
-        mixed = mixed + weights.get(method.name, 0.0) * result
+        result = _apply(method.apply, problem, 1.0)
+        pilot, mixed = pilot + piloting.get(method.name, 0.0) * result, mixed + weights[method.name] * result
         baseline = result if method is best else baseline
-        yield LOOK + (1 - LOOK) * done / len(wanted)
-    assert baseline is not None
-    yield Combination(mixed, baseline, weights, risks)
+        yield LOOK + (1 - LOOK) * done / (len(wanted) + 1)
+    if piloting:
+        mixed = mixed + weights[WIENER] * _refined(problem, pilot, 1.0)
+    yield 1.0
+    yield Combination(mixed, baseline, weights, risks, piloting)
 
 
-def blend(problem: Problem, estimate: Tensor, weights: dict[str, float]) -> Tensor:
-    """Mix a network's estimate with classical results by weights that are known.
+def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], piloting: dict[str, float]) -> Tensor:
+    """Mix a network's estimate with other methods' results by weights that are known.
 
     Parameters
     ----------
@@ -130,23 +183,56 @@ def blend(problem: Problem, estimate: Tensor, weights: dict[str, float]) -> Tens
         What was observed.
     estimate
         What the networks made of it, ``(K, N, C, *spatial)``.
-    weights
+    weights, piloting
         As of a `Combination`.
     """
+    methods = [
+        *classical_methods(correlated=not problem.texture.independent),
+        Classical(LOW_RANK, patches.low_rank),
+    ]
+    pilot = piloting.get(NETWORK, 0.0) * estimate.mean(dim=0)
     mixed = weights.get(NETWORK, 1.0) * estimate
-    for method in classical_methods(correlated=not problem.texture.independent):
-        if weights.get(method.name, 0.0) > 0:
-            mixed = mixed + weights[method.name] * _apply(method, problem, 1.0)
-    return mixed
+    for method in methods:
+        share, leading = weights.get(method.name, 0.0), piloting.get(method.name, 0.0)
+        if share > 0 or leading > 0:
+            result = _apply(method.apply, problem, 1.0)
+            pilot, mixed = pilot + leading * result, mixed + share * result
+    return mixed + weights[WIENER] * _refined(problem, pilot, 1.0) if piloting else mixed
 
 
-def _distances(probe: Problem, residuals: Tensor) -> NDArray[np.float64]:
-    """Mean products of the methods' residuals ``(methods, N, C, *spatial)``, in variances of the noise."""
-    weights = probe.weights.expand_as(probe.observation)
-    flat = residuals.flatten(1).double()
-    variance = (weights * probe.sigma.square()).sum()
-    found: NDArray[np.float64] = ((flat * weights.flatten()) @ flat.T / variance).cpu().numpy()
+class _Look:
+    """One look at the risk: a copy of the probe with more noise, another to judge by, and what methods made of it."""
+
+    def __init__(self, probe: Problem, rng: torch.Generator) -> None:
+        e = probe.noise(rng)
+        self.seen = probe.seeing(probe.observation + STRENGTH * e)
+        self._judge = probe.observation - e / STRENGTH
+        self._results: list[Tensor] = []
+
+    def add(self, result: Tensor) -> None:
+        self._results.append(result)
+
+    def blend(self, weights: NDArray[np.float64]) -> Tensor:
+        """Blend the results so far."""
+        return sum((float(w) * r for w, r in zip(weights, self._results, strict=True)), torch.zeros_like(self._judge))
+
+    def distances(self) -> NDArray[np.float64]:
+        """Mean products of the methods' residuals, in variances of the noise."""
+        weights = self.seen.weights.expand_as(self._judge)
+        flat = (torch.stack(self._results) - self._judge).flatten(1).double()
+        variance = (weights * self.seen.sigma.square()).sum()
+        found: NDArray[np.float64] = ((flat * weights.flatten()) @ flat.T / variance).cpu().numpy()
+        return found
+
+
+def _distances(looks: list[_Look]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.mean([look.distances() for look in looks], axis=0)
     return found
+
+
+def _risks(looks: list[_Look]) -> list[float]:
+    risks: list[float] = (np.diag(_distances(looks)) - (1 + 1 / STRENGTH**2)).tolist()
+    return risks
 
 
 def _least(distances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,8 +245,10 @@ def _least(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights
 
 
-def _apply(method: Classical, problem: Problem, inflation: float) -> Tensor:
-    y = problem.filled().cpu().numpy()
-    sigma = problem.sigma.square().mean(dim=tuple(range(1, problem.sigma.ndim))).sqrt().cpu().numpy() * inflation
-    out = np.stack([method.apply(image, float(s)) for image, s in zip(y, sigma, strict=True)])
-    return torch.from_numpy(out).to(problem.observation.device)
+def _apply(method: Method, problem: Problem, inflation: float) -> Tensor:
+    return torch.stack([method(y, sd * inflation) for y, sd in zip(problem.filled(), problem.sigma, strict=True)])
+
+
+def _refined(problem: Problem, pilot: Tensor, inflation: float) -> Tensor:
+    parts = zip(problem.filled(), pilot, problem.sigma * inflation, strict=True)
+    return torch.stack([patches.wiener(y, first, sd) for y, first, sd in parts])

@@ -15,6 +15,7 @@ from dip_sci import device as machine
 from dip_sci.averaging import Average, OutputAverage, WeightAverage
 from dip_sci.errors import FitError
 from dip_sci.generators.layers import reseed
+from dip_sci.problem import total_variation
 from dip_sci.stopping import StopReason, StopRule, Verdict, View
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dip_sci.supervision import Example, Supervision
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 WATCHED = 65_536
 """Voxels that the variance rules watch."""
@@ -48,6 +50,7 @@ class Settings:
     seed: int
     precision: Literal["float32", "bfloat16"]
     max_seconds: float | None = None
+    tv: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,20 @@ class Progress(Generic[T]):
     memory: int
     preview: Callable[[], T]
 
+    def showing(self, preview: Callable[[], U]) -> Progress[U]:
+        """Return the same progress with another preview."""
+        return Progress(
+            self.step,
+            self.steps,
+            self.data_term,
+            self.stop_value,
+            self.best_step,
+            self.seconds,
+            self.eta,
+            self.memory,
+            preview,
+        )
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -103,6 +120,8 @@ class Fitted:
     again
         Applies the fitted networks to another observation, in few passes or as many as are given; ``None`` where they
         never see one.
+    network
+        The averaged networks; ``None`` where the outputs were averaged instead.
     """
 
     estimate: Tensor
@@ -113,6 +132,7 @@ class Fitted:
     stop_curve: list[tuple[int, float]]
     restarts: int
     again: Again | None
+    network: nn.Module | None = None
 
 
 class Again(Protocol):
@@ -228,6 +248,7 @@ def iter_fit(
         run.stop_curve,
         run.restarts,
         run.again(),
+        run.average.network(best=True) if isinstance(run.average, WeightAverage) else None,
     )
 
 
@@ -254,8 +275,9 @@ class _Run:
         )
         self.health = _Health()
         self.good: dict[str, Any] = {}
-        self.watched = self._watched()
+        self.watched: Tensor | None = None
         self.slow = 1.0
+        self.of_nothing: float | None = None
         self.restarts, self.best_step = 0, 0
         self.data_terms: list[float] = []
         self.stop_curve: list[tuple[int, float]] = []
@@ -274,10 +296,10 @@ class _Run:
         terms = [self.problem.data_term(*one) for one in _each(output, example, settings.seeds)]
         total = torch.stack(terms).sum()
         data_term = float(total.detach()) / settings.seeds
-        base = example.base.expand_as(output.detach())
-        of_base = [float(self.problem.data_term(*one)) for one in _each(base, example, settings.seeds)]
-        if self.health.diverged(data_term, sum(of_base) / settings.seeds):
+        if self.health.diverged(data_term, self._of_base(example, output.shape)):
             return True, data_term
+        if settings.tv:
+            total = total + settings.tv * torch.stack([total_variation(one) for one in output]).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         self._clip()
@@ -287,6 +309,18 @@ class _Run:
         if step % CHECK_EVERY == 0:
             self._remember(step)
         return False, data_term
+
+    @torch.no_grad()
+    def _of_base(self, example: Example, shape: torch.Size) -> float:
+        """Return the data term of the base alone; measured once where there is none, as that never changes."""
+        nothing = example.base.numel() == 1
+        if self.of_nothing is not None and nothing:
+            return self.of_nothing
+        seeds, base = self.settings.seeds, example.base.expand(shape)
+        found = sum(float(self.problem.data_term(*one)) for one in _each(base, example, seeds)) / seeds
+        if nothing:
+            self.of_nothing = found
+        return found
 
     def _clip(self) -> None:
         """Shorten a gradient far longer than those before it: one odd patch must not throw a fit off its way."""
@@ -301,6 +335,8 @@ class _Run:
     def judge(self, step: int) -> Verdict:
         # The average is watched, not the output: the optimiser's own jitter would drown the drift towards the noise.
         watched = self.average.mean if isinstance(self.average, OutputAverage) else None
+        if self.watched is None and watched is not None:
+            self.watched = self._watched(watched)
         iterate = None if watched is None or self.watched is None else watched.flatten()[self.watched]
         verdict = self.rule.observe(step, View(iterate, self._risk, self._residual, self._sure))
         if verdict.value is not None:
@@ -436,11 +472,12 @@ class _Run:
         # In float32: the difference of two passes that are almost the same is looked at.
         return self.supervision.sure(self._network(self.average.mean, exact=True))
 
-    def _watched(self) -> Tensor | None:
-        if not self.supervision.averages_outputs:
-            return None
-        y = self.problem.observation
-        inside = (self.problem.weights > 0).expand_as(y)[None].expand(self.settings.seeds, *y.shape)
+    def _watched(self, output: Tensor) -> Tensor:
+        """Draw the voxels of the outputs that a rule looks at, of those that count where that is known."""
+        weights, spatial = self.problem.weights, output.shape[3:]
+        inside = torch.ones_like(output, dtype=torch.bool)
+        if weights.shape[2:] == spatial:
+            inside = (weights > 0)[None].expand_as(output)
         where = inside.flatten().nonzero().squeeze(1)
         rng = torch.Generator(self.device).manual_seed(self.settings.seed)
         return where[torch.randperm(len(where), generator=rng, device=self.device)[:WATCHED]]

@@ -8,10 +8,16 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dip_sci.recipe import InputOptions
 
 
-def make(options: InputOptions, observation: Tensor, rng: torch.Generator) -> Tensor:
+CHANNELS, JITTER = 32, 1 / 30
+"""What the recipe's input group leaves open (the paper's, for denoising)."""
+
+
+def make(options: InputOptions, observation: Tensor, rng: torch.Generator, grid: Sequence[int]) -> Tensor:
     """Make the input of one network for one image.
 
     Parameters
@@ -22,18 +28,21 @@ def make(options: InputOptions, observation: Tensor, rng: torch.Generator) -> Te
         ``(1, C, *spatial)``.
     rng
         Source of the noise.
+    grid
+        Spatial shape that the network wants its input on: the image's, or a decoder's coarsest.
 
     Returns
     -------
     Tensor
-        ``(1, channels, *spatial)``: uniform noise in 0..scale, coordinates in 0..1 (one channel per
+        ``(1, channels, *grid)``: uniform noise in 0..scale, coordinates in 0..1 (one channel per
         axis, slowest axis first), or the observation.
     """
-    shape, device = observation.shape[2:], observation.device
+    device = observation.device
     if options.kind == "noise":
-        return options.scale * torch.rand(1, options.channels, *shape, generator=rng, device=device)
+        channels = options.channels or CHANNELS
+        return options.scale * torch.rand(1, channels, *grid, generator=rng, device=device)
     if options.kind == "meshgrid":
-        axes = [torch.linspace(0, 1, n, device=device) for n in shape]
+        axes = [torch.linspace(0, 1, n, device=device) for n in grid]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
     return observation.clone()
 

@@ -67,7 +67,7 @@ class Tiles:
     again
         Applies the networks that were fitted to the sample.
     weights
-        Share of each part in the result, as of a `Combination`.
+        Share of each part in the result, and in the pilot of its last one, as of a `Combination`.
     device
         Where it is done.
     folder
@@ -80,7 +80,7 @@ class Tiles:
         region: NDArray[np.bool_] | None,
         prepared: Preparation,
         again: Again,
-        weights: dict[str, float],
+        weights: tuple[dict[str, float], dict[str, float]],
         device: torch.device,
         folder: Path | None = None,
     ) -> None:
@@ -177,7 +177,9 @@ class Tiles:
             return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         (problem,) = prepared.problems(self.device)
         with torch.no_grad():
-            found = blend(problem, self.again(problem, self.passes), self.weights).cpu().numpy()
+            estimate = self.again(problem, self.passes)
+            seen = prepared.dimmed(problem, estimate.mean(dim=0), 0)
+            found = blend(seen, estimate, *self.weights).cpu().numpy()
         values, replaced = prepared.values(found.mean(axis=0))
         change = np.where(replaced, values - np.where(replaced, part.array, 0), 0)
         spread = np.zeros(values.shape, np.float32)

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from dip_sci.resampling import resample
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from dip_sci.resampling import Kernel
 
 
 class Guess(NamedTuple):
@@ -36,6 +40,10 @@ class Operator(Protocol):
         """Apply A to images ``(B, C, *spatial)``."""
         ...
 
+    def finer(self, y: Tensor) -> Tensor:
+        """Interpolate observations ``(..., *spatial)`` to the image's grid."""
+        ...
+
     def features(self, channels: int) -> int:
         """How many feature channels `guess` returns for images of so many channels."""
         ...
@@ -52,18 +60,26 @@ class Identity:
     ----------
     spacing
         Voxel spacing along each spatial axis, in one unit: the guess smooths over equal distances.
+    base
+        Which of the widths the network's output is added to: a wide one where voxels are noisy, the finest where
+        they are not.
     """
 
     # Standard deviations of the smoothing, in voxels of the finest spacing (methods.md section 4).
     widths = (1.0, 2.5, 6.0)
 
-    def __init__(self, spacing: Sequence[float]) -> None:
+    def __init__(self, spacing: Sequence[float], base: int = 1) -> None:
+        self._base = base
         self._ratios = [min(spacing) / s for s in spacing]
         self._kernels: dict[tuple[int, float, torch.device], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Operator`."""
         return x
+
+    def finer(self, y: Tensor) -> Tensor:
+        """See `Operator`: it is the observation's."""
+        return y
 
     def features(self, channels: int) -> int:
         """See `Operator`."""
@@ -82,7 +98,7 @@ class Identity:
         Returns
         -------
         Guess
-            The middle width as base; as features the observation with its hidden voxels filled,
+            One width as base; as features the observation with its hidden voxels filled,
             the visibility, and the three smooth images.
         """
         axes = tuple(range(1, y.ndim))
@@ -95,7 +111,7 @@ class Identity:
             coarser = (value + 1e-3 * coarser) / (weight + 1e-3)
             smooth.insert(0, coarser)
         filled = torch.where(visible > 0, y, smooth[0])
-        return Guess(smooth[1], torch.cat([filled, visible - 0.5, *smooth], dim=1), filled)
+        return Guess(smooth[self._base], torch.cat([filled, visible - 0.5, *smooth], dim=1), filled)
 
     def _smooth(self, x: Tensor, width: float) -> Tensor:
         """Gaussian smoothing as one matrix product per axis; beyond the border there is nothing."""
@@ -111,3 +127,44 @@ class Identity:
             kernel = torch.exp(-0.5 * ((at[:, None] - at[None, :]) / max(width, 1e-3)) ** 2)
             self._kernels[key] = kernel / kernel.sum(dim=0).max()
         return self._kernels[key]
+
+
+class Downsample:
+    """The observation is a coarser view of the image.
+
+    Parameters
+    ----------
+    factors
+        Voxels of the image in one of the observation, along each spatial axis.
+    kernel
+        How they are weighed.
+    spacing
+        Voxel spacing of the observation along each spatial axis, in one unit.
+    """
+
+    def __init__(self, factors: Sequence[int], kernel: Kernel, spacing: Sequence[float]) -> None:
+        self.factors, self.kernel = tuple(factors), kernel
+        self._fill = Identity(spacing, base=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        spatial = x.shape[x.ndim - len(self.factors) :]
+        return resample(x, [n // f for n, f in zip(spatial, self.factors, strict=True)], self.kernel)
+
+    def finer(self, y: Tensor) -> Tensor:
+        """See `Operator`: cubic."""
+        spatial = y.shape[y.ndim - len(self.factors) :]
+        return resample(y, [n * f for n, f in zip(spatial, self.factors, strict=True)], "cubic")
+
+    def features(self, channels: int) -> int:
+        """See `Operator`: the interpolated observation."""
+        return channels
+
+    def guess(self, y: Tensor, visible: Tensor) -> Guess:
+        """Interpolate an observation ``(B, C, *spatial)``, whose hidden voxels are filled from close by first."""
+        finer = self.finer(self.fill(y, visible))
+        return Guess(finer, finer, finer)
+
+    def fill(self, y: Tensor, visible: Tensor) -> Tensor:
+        """Fill hidden voxels of an observation from close by."""
+        return y if bool((visible > 0).all()) else self._fill.guess(y, visible).filled

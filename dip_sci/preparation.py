@@ -14,10 +14,9 @@ from dip_sci.errors import ImageError
 from dip_sci.image import Image
 from dip_sci.layout import Layout, spacings
 from dip_sci.noise import Gaussian, PoissonGaussian
-from dip_sci.operators import Identity
 from dip_sci.problem import Problem
-from dip_sci.region import on_grid
 from dip_sci.scaling import Scaling, cast
+from dip_sci.tasks import Task, repeated
 from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ MARGIN = 32
 COARSE = 3.0
 """Noise in grey levels below which a result in whole numbers loses noticeably: it may be 10 times cleaner."""
 
+NOT_ASKED = noise_estimate.NoiseEstimate(Gaussian(1.0), "What noise there is was not looked into.", None)
+
 NOTHING_MEASURED = noise_estimate.NoiseEstimate(Gaussian(1.0), "No voxel of this channel was measured.", None)
 
 LARGEST = 1e30
@@ -39,6 +40,9 @@ LARGEST = 1e30
 
 FEWEST = 256
 """Voxels that a background region needs."""
+
+LEAST_NOISE = 0.3
+"""Least share of the standard deviation that a dark voxel is said to have."""
 
 SMALLEST = 8
 """Voxels that an image needs along Y and X."""
@@ -57,9 +61,13 @@ class Preparation:
         Boolean array of the image's shape: the voxels to restore; ``None`` for all.
     background
         Boolean array of the image's shape: where to measure the noise; ``None`` for everywhere.
+    task
+        What is asked of the image.
 
     Attributes
     ----------
+    canvas
+        The result's grid, with the values that stay where nothing is restored.
     estimates
         The noise, one per channel and colour sample.
     constant
@@ -72,13 +80,19 @@ class Preparation:
         recipe: Recipe,
         region: NDArray[np.bool_] | None,
         background: NDArray[np.bool_] | None = None,
+        task: Task | None = None,
     ) -> None:
-        self.image, self.recipe = image, recipe
-        measured = image.measured()
+        self.image, self.recipe, self.task = image, recipe, task or Task()
+        measured = self.task.measured(image)
         _check(image, measured)
-        self.inside = measured if region is None else measured & region
+        self.canvas = self.task.canvas(image)
+        finer = self.task.finer(image.axes)
+        wanted = self.task.wanted(image, known=recipe.output.known)
+        self.inside = wanted if region is None else wanted & repeated(region, finer)
         if not self.inside.any():
-            raise ImageError("The region of interest holds no measured voxel: there is nothing to restore in it.")
+            raise ImageError(
+                f"The region of interest holds no {self.task.nothing} voxel: there is nothing to restore in it."
+            )
         self._box = _box(image, region)
         spatial = "ZYX" if recipe.generator.ndim == "3d" else "YX"
         self.layout = Layout(image.axes, spatial, joint=recipe.generator.joint_channels)
@@ -92,12 +106,14 @@ class Preparation:
         varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
         self.constant = not varies.any()
         self._varies = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        self._place = tuple(slice(b.start * f, b.stop * f) for b, f in zip(self._box, finer, strict=True))
         stable = self._stable(values, seen)
         self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
-        self._observe(stable, seen)
+        weighty = np.ones(image.shape, bool) if region is None else region
+        self._observe(stable, seen, measured, weighty)
 
     def on(self, part: Image) -> Preparation:
-        """Prepare another part of the same scan, by the noise and the scaling that were found here.
+        """Prepare another part of the same scan for denoising, by the noise and the scaling that were found here.
 
         Parameters
         ----------
@@ -105,12 +121,14 @@ class Preparation:
             With the same axes, of any size along those of space and time.
         """
         other = copy.copy(self)
-        other.image, other.inside, other._box = part, part.measured(), _box(part, None)
+        measured = part.measured()
+        other.image, other.canvas, other.inside = part, part, measured
+        other._box = other._place = _box(part, None)
         other._whole = _as_float(part.array)
         other._shape = other._whole[other._box].shape
-        values, seen = self.layout.stack(other._whole[other._box]), self.layout.stack(other.inside[other._box])
+        values, seen = self.layout.stack(other._whole[other._box]), self.layout.stack(measured[other._box])
         other._stack_shape = values.shape
-        other._observe(other._stable(values, seen), seen)
+        other._observe(other._stable(values, seen), seen, measured, np.ones(part.shape, bool))
         return other
 
     def even(self) -> bool:
@@ -127,13 +145,18 @@ class Preparation:
         stable[~seen] = 0
         return stable
 
-    def _observe(self, stable: NDArray[Any], seen: NDArray[np.bool_]) -> None:
+    def _observe(
+        self, stable: NDArray[Any], seen: NDArray[np.bool_], measured: NDArray[np.bool_], weighty: NDArray[np.bool_]
+    ) -> None:
         """Keep what the network is taught with; channels that do not vary are left as they are."""
+        self._result = self.canvas.array[self._place].shape
+        self._result_stack: tuple[int, ...] = self.layout.stack(self.canvas.array[self._place]).shape
         self.inside = self.inside.copy()
-        self.inside[self._box] &= self.layout.unstack(np.broadcast_to(self._varies, stable.shape), self._shape)
+        spread_out = np.broadcast_to(self._varies, self._result_stack)
+        self.inside[self._place] &= self.layout.unstack(spread_out, self._result)
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
-        self._seen = seen
-        within = self.layout.stack(self.inside[self._box])
+        self._seen, self._measured = seen, measured
+        within = self.layout.stack(weighty[self._box]) & self._varies
         self._weights = (np.where(within, 1.0, self.recipe.fit.outside) * seen).astype(np.float32)
 
     @property
@@ -144,8 +167,8 @@ class Preparation:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of one image of the stack, ``(S, *spatial)``."""
-        return (self._stack_shape[1], *self._stack_shape[3:])
+        """Shape of one restored image of the stack, ``(S, *spatial)``."""
+        return (self._result_stack[1], *self._result_stack[3:])
 
     @property
     def sigma(self) -> float:
@@ -154,7 +177,7 @@ class Preparation:
 
     def problems(self, device: torch.device) -> list[Problem]:
         """Return one problem for all images (a shared network), or under full supervision one per image."""
-        operator = Identity(self.spacing)
+        operator = self.task.operator(self.layout.spatial, self.spacing, self.recipe.operator)
         observation = torch.from_numpy(self._to_batch(self._observation))
         # A voxel of a colour image counts as measured when all of its samples are.
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
@@ -166,8 +189,37 @@ class Preparation:
             return [whole]
         return [whole.only(n) for n in range(self.images)]
 
+    def dimmed(self, problem: Problem, estimate: torch.Tensor, first: int) -> Problem:
+        """Return a problem with the noise there is where an estimate says that photons are few.
+
+        No transform stabilises them: where nothing is counted, nothing scatters.
+
+        Parameters
+        ----------
+        problem
+            One of `problems`.
+        estimate
+            What was made of it, ``(N, S, *spatial)``, on the network's range.
+        first
+            How many images the problems before it held.
+        """
+        if not self.counts:
+            return problem
+        g, s, m, *spatial = self._stack_shape
+        batch = np.zeros((g * m, s, *spatial), np.float32)
+        here = slice(first, first + len(estimate))
+        batch[here] = estimate.cpu().numpy()
+        stable = self.scaling.inverse(self._from_batch(batch), np.dtype(np.float32))
+        shares = np.ones(self._stack_shape, np.float32)
+        for index, found in self._each():
+            if isinstance(found.model, PoissonGaussian):
+                shares[index] = np.sqrt(found.model.stable_variance(found.model.unstabilise(stable[index])))
+        # Even a dark voxel's noise is not known to be nothing.
+        least = torch.from_numpy(self._to_batch(shares)[here]).clamp_min(LEAST_NOISE).to(problem.sigma.device)
+        return replace(problem, sigma=problem.sigma * least)
+
     def values(self, stack: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the image's axes.
+        """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the canvas.
 
         Fewer than all images may be given; the rest, and whatever is outside the region or was not
         measured, keeps its value.
@@ -175,20 +227,20 @@ class Preparation:
         Returns
         -------
         values, replaced
-            Arrays of the image's shape: floating-point values, and which of them are new.
+            Arrays of the canvas's shape: floating-point values, and which of them are new.
         """
-        g, s, m, *spatial = self._stack_shape
+        g, s, m, *spatial = self._result_stack
         done = np.zeros(g * m, bool)
         done[: len(stack)] = True
         full = np.zeros((g * m, s, *spatial), np.float32)
         full[: len(stack)] = stack
         stable = self.scaling.inverse(self._from_batch(full), self._whole.dtype)
-        restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._stack_shape)
-        fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), self._stack_shape)
-        replaced = np.zeros(self.image.shape, bool)
-        replaced[self._box] = self.inside[self._box] & self.layout.unstack(fitted, self._shape)
-        out = self._whole.copy()
-        out[replaced] = self.layout.unstack(restored, self._shape)[replaced[self._box]]
+        restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._result_stack)
+        fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), self._result_stack)
+        replaced = np.zeros(self.canvas.shape, bool)
+        replaced[self._place] = self.inside[self._place] & self.layout.unstack(fitted, self._result)
+        out = _as_float(self.canvas.array)
+        out[replaced] = self.layout.unstack(restored, self._result)[replaced[self._place]]
         return out, replaced
 
     def finish(self, values: NDArray[Any], replaced: NDArray[np.bool_]) -> tuple[Image, int]:
@@ -205,15 +257,17 @@ class Preparation:
             The result, and how many voxels were clipped.
         """
         dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.image.dtype
-        array = self.image.array.astype(dtype)
+        array = self.canvas.array.astype(dtype)
         array[replaced], clipped = cast(values[replaced], dtype, self.image.value_range)
-        return self.image.with_array(array), clipped
+        return self.canvas.with_array(array), clipped
 
     def rounding(self) -> str | None:
         """Warn where whole numbers are too coarse for what the noise leaves."""
         if self.constant or self.image.dtype.kind == "f" or self.recipe.output.dtype == "float32":
             return None
-        middle = np.median(self._whole[self.inside])
+        if not self.task.minds_noise(self.recipe):
+            return None
+        middle = np.median(self._whole[self._measured])
         sd = min(float(np.sqrt(e.model.variance(middle))) for e in self.estimates)
         if sd >= COARSE:
             return None
@@ -286,6 +340,9 @@ class Preparation:
 
     def _estimate(self, measured: NDArray[np.bool_]) -> list[noise_estimate.NoiseEstimate]:
         # The noise of a small region is that of the whole image, where there is far more to measure it on.
+        if not self.task.minds_noise(self.recipe):
+            stack = self.layout.stack(self._whole[self._keep])
+            return [NOT_ASKED] * (stack.shape[0] * stack.shape[1])
         values, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
         return [
             noise_estimate.estimate(values[i], seen[i], self.recipe.noise, volume=len(self.layout.spatial) == 3)
@@ -303,48 +360,8 @@ class Preparation:
         return np.ascontiguousarray(moved.reshape(-1, *moved.shape[2:]))
 
     def _from_batch(self, batch: NDArray[Any]) -> NDArray[Any]:
-        g, s, m, *spatial = self._stack_shape
-        return np.moveaxis(batch.reshape(g, m, s, *spatial), 1, 2)
-
-
-def region_array(
-    image: Image, region: NDArray[Any] | Image | None, name: str = "region of interest"
-) -> NDArray[np.bool_] | None:
-    """Bring a region onto an image's axes.
-
-    Parameters
-    ----------
-    image
-        What will be restored.
-    region
-        Non-zero inside; of the image's shape, or of that of its spatial axes. An `Image` must lie on the image's
-        grid, too.
-    name
-        What to call it in an error.
-
-    Raises
-    ------
-    ImageError
-        If the shapes do not fit or nothing is inside.
-    """
-    if region is None:
-        return None
-    given = on_grid(image, region, name=name).array if isinstance(region, Image) else np.asarray(region)
-    array: NDArray[np.bool_] = np.isfinite(given) & (given != 0)
-    spatial = tuple(image.size_of(a) for a in image.spatial_axes)
-    if array.shape == image.shape:
-        inside = array
-    elif array.shape == spatial:
-        index = tuple(slice(None) if a in image.spatial_axes else None for a in image.axes)
-        inside = np.broadcast_to(array[index], image.shape)
-    else:
-        raise ImageError(
-            f"The {name}'s shape {array.shape} fits neither the image's {image.shape} ({image.axes}) "
-            f"nor its spatial shape {spatial} ({image.spatial_axes})."
-        )
-    if not inside.any():
-        raise ImageError(f"The {name} is empty: it has no non-zero voxel.")
-    return inside
+        g, s, m, *_ = self._stack_shape
+        return np.moveaxis(batch.reshape(g, m, s, *batch.shape[2:]), 1, 2)
 
 
 def _at_most(estimate: noise_estimate.NoiseEstimate) -> float:

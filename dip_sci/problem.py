@@ -118,6 +118,10 @@ class Problem:
 
         return self._mapped(cut)
 
+    def weighted(self, factor: Tensor) -> Problem:
+        """Return the same problem with other weights: those of now times a factor ``(N, 1, *spatial)``."""
+        return replace(self, weights=self.weights * factor)
+
     def only(self, n: int) -> Problem:
         """Return the problem of one image of the stack."""
         return self._mapped(lambda part: part[n : n + 1])
@@ -135,3 +139,24 @@ class Problem:
             sigma=change(self.sigma),
             neighbours=None if self.neighbours is None else change(self.neighbours),
         )
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """Mean length of an image's gradient over its voxels, a regulariser R(x) (Rudin, Osher & Fatemi 1992).
+
+    Parameters
+    ----------
+    image
+        ``(B, C, *spatial)``. Differences are forward ones, and none across the border.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    squares = torch.zeros_like(image)
+    for axis in range(2, image.ndim):
+        step = torch.diff(image, dim=axis, append=image.narrow(axis, image.shape[axis] - 1, 1))
+        squares = squares + step.square()
+    # The root has no derivative at zero: flat parts get one from far below any noise.
+    return (squares + 1e-8).sqrt().mean()

@@ -7,6 +7,8 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING, Any
 
+from dip_sci.tasks import DONE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -36,6 +38,8 @@ def record(image: Image, report: Report, *, digest: str | None = None) -> dict[s
     """
     return {
         **conversion(image, digest=digest),
+        "task": report.task,
+        "asked": report.asked,
         "recipe": report.recipe.model_dump(mode="json"),
         "seed": report.recipe.seed,
         "decided": report.reasons,
@@ -80,7 +84,7 @@ def summary(report: Report) -> str:
     method = f"{recipe.generator.kind} {recipe.generator.ndim}, supervision {taught}"
     made_of = ", ".join(f"{name} {weight:.2f}" for name, weight in report.weights.items() if weight > 0)
     parts = [
-        f"Denoised by dip-sci {_version('dip-sci')}: deep image prior, {method}, {report.steps} steps",
+        f"{DONE[report.task]} by dip-sci {_version('dip-sci')}: deep image prior, {method}, {report.steps} steps",
         f"seed {recipe.seed}",
         f"blend of {made_of}" if made_of else "",
         *report.noise,

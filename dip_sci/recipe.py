@@ -25,6 +25,25 @@ Odd = Annotated[int, Field(ge=1, le=15), AfterValidator(_odd)]
 Kernels = Annotated[tuple[Odd, ...], Field(min_length=1, max_length=12)]
 
 
+DEAF = ("deep_decoder", "conv_decoder", "pixels")
+"""Generators that make an image out of a small input of their own, and cannot be shown one."""
+
+BELONGS = {
+    "channels": ("hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder"),
+    "up_channels": ("hourglass",),
+    "skip_channels": ("hourglass",),
+    "kernel_down": ("hourglass", "unet", "plain", "classic_unet", "resnet"),
+    "kernel_up": ("hourglass", "unet", "conv_decoder"),
+    "downsample": ("hourglass", "unet"),
+    "upsample": ("hourglass", "unet", "deep_decoder", "conv_decoder"),
+    "pointwise": ("hourglass",),
+    "norm": ("hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder"),
+    "output": ("hourglass", "classic_unet", "resnet", "deep_decoder", "conv_decoder", "pixels"),
+    "dropout": ("unet",),
+}
+"""Which generators have what an option of theirs sets."""
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -46,6 +65,11 @@ class NoiseOptions(_Group):
     spatial: Literal["auto", "independent", "correlated"] = "auto"
     """Whether neighbouring voxels share noise; `auto`: as measured."""
 
+    @property
+    def given(self) -> bool:
+        """Whether it was said which noise there is."""
+        return self.model != "auto" or self.sigma is not None or self.gain is not None
+
     @model_validator(mode="after")
     def _one_model(self) -> NoiseOptions:
         camera = [name for name in ("gain", "offset", "read_noise") if getattr(self, name) is not None]
@@ -63,8 +87,14 @@ class NoiseOptions(_Group):
 class GeneratorOptions(_Group):
     """The untrained network."""
 
-    kind: Literal["auto", "hourglass", "unet"] = "auto"
-    """`hourglass`: the skip network of Ulyanov et al. 2018; `unet`: light, without normalisation, with dropout."""
+    kind: Literal[
+        "auto", "hourglass", "unet", "plain", "classic_unet", "resnet", "deep_decoder", "conv_decoder", "pixels"
+    ] = "auto"
+    """`hourglass`: the skip network of Ulyanov et al. 2018, without skips an encoder-decoder; `unet`: light, without
+    normalisation, with dropout; `plain`: convolutions at full resolution; `classic_unet`, `resnet`: the others that the
+    paper compares. Those that no image is shown to (full supervision): `deep_decoder`: 1x1 convolutions (Heckel & Hand
+    2019); `conv_decoder`: 3x3 ones on ever finer grids (Darestani & Heckel 2021); `pixels`: no network, each voxel a
+    parameter."""
     ndim: Literal["auto", "2d", "3d"] = "auto"
     """2D (each plane an image) or 3D convolutions; `auto` decides by the spatial axes and the voxels' anisotropy."""
     neighbours: Annotated[int, Field(ge=0, le=8)] | None = None
@@ -73,27 +103,39 @@ class GeneratorOptions(_Group):
     joint_channels: bool = False
     """Restore the channels of an image together, as the colours of one: where they show the same structures."""
     channels: Sizes | None = None
-    """Channels on the way down, one number per scale."""
+    """Channels on the way down, one number per scale; of a decoder, one per layer, coarsest first; of the ResNet, one
+    per block, all alike."""
     up_channels: Sizes | None = None
     """Channels on the way up (hourglass); by default those on the way down."""
     skip_channels: Sizes | None = None
     """Channels of the skip connections (hourglass), one for all scales or one per scale; 0 for none."""
     kernel_down: Kernels = (3,)
-    """Kernel size on the way down, one for all scales or one per scale."""
+    """Kernel size on the way down (hourglass, unet; elsewhere of all convolutions but a decoder's), one for all scales
+    or one per scale."""
     kernel_up: Kernels = (3,)
-    """Kernel size on the way up, one for all scales or one per scale."""
+    """Kernel size on the way up (hourglass, unet, conv_decoder), one for all scales or one per scale."""
     downsample: Literal["stride", "average", "max"] | None = None
-    """How a scale is entered: strided convolution, average or maximum pooling."""
-    upsample: Annotated[tuple[Literal["nearest", "linear"], ...], Field(min_length=1, max_length=12)] = ("nearest",)
-    """How a scale is left, one for all scales or one per scale."""
+    """How a scale is entered (hourglass, unet): strided convolution, average or maximum pooling."""
+    upsample: Annotated[tuple[Literal["nearest", "linear"], ...], Field(min_length=1, max_length=12)] | None = None
+    """How a scale is left, one for all scales or one per scale; by default nearest, for the deep_decoder linear."""
     pointwise: bool = True
     """Follow each convolution on the way up by a 1x1 convolution (hourglass)."""
     norm: Literal["auto", "batch", "instance", "none"] = "auto"
-    """Normalisation layers; `auto`: batch for the hourglass, none for the U-Net."""
+    """Normalisation layers; `auto`: none for unet and plain, instance for classic_unet, else batch."""
     output: Literal["linear", "sigmoid"] = "linear"
     """Last layer. The sigmoid is the paper's, for photographs; it squeezes values into the observed range."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Share of activations dropped on the way up (U-Net)."""
+    """Share of activations dropped on the way up (unet)."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> GeneratorOptions:
+        if self.kind == "auto":
+            return self
+        for name, kinds in BELONGS.items():
+            value = getattr(self, name)
+            if self.kind not in kinds and value and value != type(self).model_fields[name].default:
+                raise ValueError(f"generator.{name} belongs to {', '.join(kinds)}; {self.kind} has none of it")
+        return self
 
 
 class InputOptions(_Group):
@@ -101,12 +143,23 @@ class InputOptions(_Group):
 
     kind: Literal["noise", "meshgrid", "image"] = "noise"
     """Fixed random noise, the voxels' coordinates, or the observation itself."""
-    channels: Annotated[int, Field(ge=1, le=512)] = 32
-    """Channels of the noise input."""
+    channels: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Channels of the noise input; by default 32, for decoders as many as their first layer has."""
     scale: Positive = 0.1
     """Noise input: values are drawn from U(0, scale)."""
-    jitter: Annotated[float, Field(ge=0)] = 1 / 30
-    """Standard deviation of the normal noise added to the input at each step."""
+    jitter: Annotated[float, Field(ge=0)] | None = None
+    """Standard deviation of the normal noise added to the input at each step; by default 1/30, for decoders none."""
+
+
+class OperatorOptions(_Group):
+    """How the image became what was observed."""
+
+    kernel: Literal["lanczos2", "lanczos3", "box", "gaussian"] = "lanczos2"
+    """Super-resolution: what made the coarse voxels. `lanczos2`, `lanczos3`: a sharp reduction, as of photographs;
+    `box`: the mean over a voxel (binning, slices with a rectangular profile); `gaussian`: a smooth profile as wide at
+    half its height as a voxel."""
+    denoise: Literal["auto", "yes", "no"] = "auto"
+    """Super-resolution: remove the noise first; `auto`: where it is strong."""
 
 
 class SupervisionOptions(_Group):
@@ -115,8 +168,9 @@ class SupervisionOptions(_Group):
     kind: Literal["auto", "full", "recorrupted"] = "auto"
     """`full`: the classic prior, fitted to every observed voxel from an input that carries no image.
     `recorrupted`: the observation, degraded once more, is the input; the observation is the target."""
-    recorrupt: Literal["auto", "hide", "split"] = "auto"
-    """How to degrade once more: hide voxels (noise independent from voxel to voxel) or split the noise in two."""
+    recorrupt: Literal["auto", "hide", "split", "resample"] = "auto"
+    """How to degrade once more: hide voxels (noise independent from voxel to voxel), split the noise in two, or
+    resample to coarser voxels (super-resolution)."""
     hidden: tuple[Share, Share] | None = None
     """Smallest and largest share of voxels hidden in a step (hide); by default, by how strong the noise is."""
     strength: tuple[Positive, Positive] = (1.0, 1.0)
@@ -150,6 +204,9 @@ class FitOptions(_Group):
     """Networks fitted side by side; their mean is returned, their spread is a map of the result's uncertainty."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network; `auto`: bfloat16 where the hardware is fast at it."""
+    tv: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the total variation (its mean over the voxels, of an image of unit standard deviation) beside the data
+    term, under full supervision."""
     outside: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Weight of the observed voxels outside the region of interest, where there is one."""
 
@@ -192,6 +249,8 @@ class OutputOptions(_Group):
 
     dtype: Literal["same", "float32"] = "same"
     """Type of the result's values: that of the input (rounded and clipped for integers) or float32."""
+    known: Literal["keep", "restore"] = "keep"
+    """Inpainting: `keep` the known voxels bit-identical, or `restore` them, too, without their noise."""
     classical: Literal["blend", "beside", "none"] = "blend"
     """Classical results: `blend` weighs them into the network's by an unbiased estimate of the error, `beside` only
     reports them, `none` leaves them out."""
@@ -209,6 +268,7 @@ class Recipe(_Group):
     noise: NoiseOptions = NoiseOptions()
     generator: GeneratorOptions = GeneratorOptions()
     input: InputOptions = InputOptions()
+    operator: OperatorOptions = OperatorOptions()
     supervision: SupervisionOptions = SupervisionOptions()
     fit: FitOptions = FitOptions()
     stop: StopOptions = StopOptions()

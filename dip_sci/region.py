@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci.errors import ImageError
-from dip_sci.image import SPATIAL
+from dip_sci.image import SPATIAL, Image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from dip_sci.image import Image
 
 LEAST = 0.05
 """Share of a voxel by which two grids may differ before they are two: what rounding in files makes."""
@@ -61,6 +59,46 @@ def on_grid(image: Image, region: Image, *, resample: bool = False, name: str = 
             f"The {name} has the axes {flat.axes}: only a mask along {image.spatial_axes} can be resampled."
         )
     return _nearest(image, flat, name)
+
+
+def region_array(
+    image: Image, region: NDArray[Any] | Image | None, name: str = "region of interest"
+) -> NDArray[np.bool_] | None:
+    """Bring a region onto an image's axes.
+
+    Parameters
+    ----------
+    image
+        What will be restored.
+    region
+        Non-zero inside; of the image's shape, or of that of its spatial axes. An `Image` must lie on the image's
+        grid, too.
+    name
+        What to call it in an error.
+
+    Raises
+    ------
+    ImageError
+        If the shapes do not fit or nothing is inside.
+    """
+    if region is None:
+        return None
+    given = on_grid(image, region, name=name).array if isinstance(region, Image) else np.asarray(region)
+    array: NDArray[np.bool_] = np.isfinite(given) & (given != 0)
+    spatial = tuple(image.size_of(a) for a in image.spatial_axes)
+    if array.shape == image.shape:
+        inside = array
+    elif array.shape == spatial:
+        index = tuple(slice(None) if a in image.spatial_axes else None for a in image.axes)
+        inside = np.broadcast_to(array[index], image.shape)
+    else:
+        raise ImageError(
+            f"The {name}'s shape {array.shape} fits neither the image's {image.shape} ({image.axes}) "
+            f"nor its spatial shape {spatial} ({image.spatial_axes})."
+        )
+    if not inside.any():
+        raise ImageError(f"The {name} is empty: it has no non-zero voxel.")
+    return inside
 
 
 def _without_single(region: Image, image: Image) -> Image:

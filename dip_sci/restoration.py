@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dip_sci.stopping import StopReason
 
@@ -18,6 +18,10 @@ class Report:
 
     Attributes
     ----------
+    task
+        Name of what was asked for (``"denoise"``).
+    asked
+        What it was given besides the image, as plain JSON values.
     recipe
         The recipe with every option decided.
     reasons
@@ -46,6 +50,8 @@ class Report:
         What it would take to do better.
     """
 
+    task: str
+    asked: dict[str, Any]
     recipe: Recipe
     reasons: dict[str, str]
     noise: tuple[str, ...]

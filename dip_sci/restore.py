@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dip_sci import choices, device, generators, sample, stopping, supervision
-from dip_sci.combination import NETWORK, Combination, combine
+from dip_sci import choices, device, generators, preferences, sample, stopping, supervision
+from dip_sci.combination import NETWORK, Combination, combine, keep
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.large import Tiles
-from dip_sci.preparation import Preparation, region_array
+from dip_sci.preparation import Preparation
 from dip_sci.recipe import Recipe
+from dip_sci.region import region_array
 from dip_sci.restoration import Report, Restoration
 from dip_sci.stopping import StopReason
+from dip_sci.supervision_scale import Across, Resample
+from dip_sci.tasks import Inpaint, SuperResolve, Task
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -74,7 +77,80 @@ def denoise(
     ImageError, RecipeError, FitError
         If the image or the recipe cannot be used, or the fit diverges twice.
     """
-    run = iter_restore(image, recipe, region=region, background=background, cancel=cancel)
+    return _finish(iter_restore(image, recipe, region=region, background=background, cancel=cancel))
+
+
+def inpaint(
+    image: Image,
+    missing: NDArray[Any] | Image | None = None,
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Fill in the missing voxels of one image: dead pixels and lines, overlays, holes, missing slices.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    missing
+        Non-zero where to fill, of the image's shape or of that of its spatial axes; ``None`` for all
+        voxels that are not finite.
+    recipe, region, background, cancel
+        As for `denoise`. Known voxels are returned bit-identical, unless ``output.known`` is ``restore``.
+
+    Returns
+    -------
+    Restoration
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the mask does not fit, nothing is missing, or everything is.
+    """
+    task = Inpaint.of(image, missing)
+    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+
+
+def super_resolve(
+    image: Image,
+    factor: int | Sequence[int],
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Make the voxels of one image smaller.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    factor
+        How many times finer: a whole number for Y and X, or one for each spatial axis of the image in its order
+        (``(3, 1, 1)`` for slices that are three times too thick).
+    recipe, region, background, cancel
+        As for `denoise`. Outside the region, voxels are interpolated. What made the voxels coarse is
+        ``operator.kernel``.
+
+    Returns
+    -------
+    Restoration
+        On the finer grid, in the same field of view.
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the factor does not fit.
+    """
+    task = SuperResolve.of(image, factor)
+    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+
+
+def _finish(run: Generator[Progress[NDArray[Any]], None, Restoration]) -> Restoration:
     while True:
         try:
             next(run)
@@ -87,17 +163,20 @@ def iter_restore(
     image: Image,
     recipe: Recipe | None = None,
     *,
+    task: Task | None = None,
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
     scratch: Path | None = None,
 ) -> Generator[Progress[NDArray[Any]], None, Restoration]:
-    """Remove the noise of one image, step by step.
+    """Restore one image, step by step.
 
     Parameters
     ----------
     image, recipe, region, background, cancel
         As for `denoise`.
+    task
+        What is asked for, bound to this image; by default to remove its noise.
     scratch
         Folder for what does not fit the memory; ``None`` for the system's own.
 
@@ -117,26 +196,29 @@ def iter_restore(
         As for `denoise`.
     """
     started = time.monotonic()
-    recipe = recipe or Recipe()
+    recipe, task = recipe or Recipe(), task or Task()
     where = device.pick(recipe.device)
+    recipe, reasons = preferences.of(task, recipe, image)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     noise_only, inside = region_array(image, background, "background region"), region_array(image, region)
-    large = sample.is_large(image) and choice.recipe.supervision.kind == "recorrupted"
+    large = sample.is_large(image) and choice.recipe.supervision.kind == "recorrupted" and task.name == Task.name
     whole, places = image, _places(image, choice.recipe, inside, noise_only) if large else []
     if large:
         image, inside = sample.cut(image, places), None
         noise_only = None if noise_only is None else sample.cut(whole.with_array(noise_only), places).array
-    prepared = Preparation(image.loaded(), choice.recipe, inside, noise_only)
+    prepared = Preparation(image.loaded(), choice.recipe, inside, noise_only, task)
     uneven = large and prepared.even()
     choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
+    choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = _Run(prepared, choice, where, len(problems), started)
     with device.kept_memory():
         for problem in problems:
-            yield from run.fit(problem, cancel)
+            kept = run.keep(problem)
+            yield from run.fit(problem if kept is None else problem.weighted(1 - kept), cancel)
             if not run.complete:
                 break
-            yield from run.combine(problem, cancel)
+            yield from run.combine(problem if kept is None else problem.weighted(kept), cancel)
     if large:
         yield from run.apply(whole, region_array(whole, region), len(places), uneven, scratch, cancel)
     return run.restoration()
@@ -169,6 +251,13 @@ class _Run:
     def complete(self) -> bool:
         return not self.fits or self.fits[-1].reason not in (StopReason.CANCELLED, StopReason.TIME)
 
+    def keep(self, problem: Problem) -> Tensor | None:
+        """Choose what the fit does not learn from, where its risk is to be measured afterwards."""
+        blend = self.recipe.output.classical == "blend" and self.prepared.task.blends
+        if not blend or self.recipe.supervision.kind == "full" or problem.texture.independent:
+            return None
+        return keep(problem, torch.Generator(self.where).manual_seed(self.recipe.seed))
+
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         fit = _start(problem, self.prepared, self.recipe, self.started, cancel)
         while True:
@@ -182,9 +271,11 @@ class _Run:
 
     def combine(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         """Weigh the last estimate against classical results, unless there is no time left for it."""
-        if self.recipe.output.classical == "none":
+        if self.recipe.output.classical == "none" or not self.prepared.task.blends:
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
+        before = sum(len(e[0]) for e in self.estimates[:-1])
+        problem = self.prepared.dimmed(problem, fitted.estimate.mean(dim=0), before)
         believed = self._noise_fits(problem)
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:
@@ -225,8 +316,9 @@ class _Run:
         self.more.append(f"The image is large: it was learned from {parts} parts of it, {share:.0%} of its voxels.")
         if uneven:
             self.more.append("The noise was taken to be as strong everywhere, since the image is large.")
-        weights = self.combinations[-1].weights if self.combinations else {NETWORK: 1.0}
-        tiles = self.tiles = Tiles(whole, region, self.prepared, fitted.again, weights, self.where, scratch)
+        mixing = self.combinations[-1] if self.combinations else None
+        weights, piloting = ({NETWORK: 1.0}, {}) if mixing is None else (mixing.weights, mixing.piloting)
+        tiles = self.tiles = Tiles(whole, region, self.prepared, fitted.again, (weights, piloting), self.where, scratch)
         # The sample's own result is not needed any more.
         none = torch.empty(0)
         self.estimates, self.combinations = [], [replace(c, estimate=none, baseline=none) for c in self.combinations]
@@ -254,6 +346,8 @@ class _Run:
         last = self.fits[-1] if self.fits else None
         best = self.combinations[-1] if self.combinations else None
         report = Report(
+            task=self.prepared.task.name,
+            asked=self.prepared.task.asked,
             recipe=self.recipe,
             reasons=self.choice.reasons | ({"output.classical": self.made_of or best.sentence} if best else {}),
             noise=tuple(e.sentence for e in self.prepared.estimates),
@@ -296,11 +390,11 @@ class _Run:
         if len(stacks) < 2:
             return None
         prepared = self.prepared
-        spread = np.zeros(prepared.image.shape, np.float32)
+        spread = np.zeros(prepared.canvas.shape, np.float32)
         _, replaced = prepared.values(stacks[0])
         each = np.stack([prepared.values(stack)[0][replaced] for stack in stacks])
         spread[replaced] = each.std(axis=0, ddof=1)
-        return prepared.image.with_array(spread)
+        return prepared.canvas.with_array(spread)
 
     def _notes(self, clipped: int) -> list[str]:
         prepared, fits, parts = self.prepared, self.fits, self.parts
@@ -354,7 +448,7 @@ def _start(
     """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
     where, fit = problem.observation.device, recipe.fit
     rng = torch.Generator(where).manual_seed(recipe.seed)
-    teacher = _supervise(problem, recipe, rng)
+    teacher = _supervise(problem, prepared.task, recipe, prepared.spacing, rng)
     samples = problem.observation.shape[1]
     limit = recipe.stop.max_seconds
     assert fit.steps is not None
@@ -370,13 +464,14 @@ def _start(
         seeds=fit.seeds,
         seed=recipe.seed,
         precision=fit.precision,
+        tv=fit.tv,
         max_seconds=None if limit is None else max(limit - (time.monotonic() - started), 1e-3),
     )
     return iter_fit(
         lambda: generators.build(
             recipe.generator, inside=teacher.inside, outside=samples, shape=teacher.shape, spacing=prepared.spacing
         ),
-        problem,
+        teacher.problem,
         teacher,
         stopping.build(recipe.stop),
         settings,
@@ -384,17 +479,25 @@ def _start(
     )
 
 
-def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Supervision:
+def _supervise(
+    problem: Problem, task: Task, recipe: Recipe, spacing: Sequence[float], rng: torch.Generator
+) -> Supervision:
     options, seeds = recipe.supervision, recipe.fit.seeds
     watched = recipe.stop.rule == "held_out" and (options.kind == "full" or options.recorrupt == "hide")
     held_out = supervision.hold_out(problem, recipe.stop.held_out, rng) if watched else None
     if options.kind == "full":
         split = recipe.stop.split if recipe.stop.rule == "split" else None
-        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split)
+        shape = problem.operator.finer(problem.observation).shape[2:]
+        grid = generators.input_grid(recipe.generator, shape, spacing)
+        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split, grid)
     assert options.patch is not None
     hidden = options.hidden or choices.FEW_HIDDEN
     assert options.passes is not None
     spatial = problem.observation.ndim - 2
+    if options.recorrupt == "resample":
+        finer = task.finer("ZYX")
+        scale = Across if finer[0] > 1 and max(finer[1:]) == 1 else Resample
+        return scale(problem, patch=options.patch, seeds=seeds, passes=options.passes, spacing=spacing)
     # A volume's patch is flatter: planes are fewer than rows.
     patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
     if options.recorrupt == "split":
@@ -402,5 +505,13 @@ def _supervise(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Superv
             problem, patch=patch, batch=1, seeds=seeds, passes=options.passes, strength=options.strength
         )
     return supervision.Hide(
-        problem, patch=patch, batch=1, seeds=seeds, held_out=held_out, passes=options.passes, hidden=hidden
+        problem,
+        patch=patch,
+        batch=1,
+        seeds=seeds,
+        held_out=held_out,
+        passes=options.passes,
+        hidden=hidden,
+        alike=isinstance(task, Inpaint),
+        in_turn=not isinstance(task, Inpaint) or recipe.output.known == "restore",
     )

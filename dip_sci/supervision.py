@@ -27,6 +27,9 @@ PROBES = 4
 """Patches on which the risk of a recorrupted fit is watched."""
 
 
+ALIKE = 0.7
+"""Share of the steps that hide voxels in the pattern of those that are missing, where these are to be filled."""
+
 FEW_PASSES = 4
 """Passes that give away how good a network is."""
 
@@ -54,6 +57,11 @@ class Example(NamedTuple):
 
 class Supervision(Protocol):
     """One way to learn from a single image."""
+
+    @property
+    def problem(self) -> Problem:
+        """Whose data term a lesson is measured by."""
+        ...
 
     @property
     def inside(self) -> int:
@@ -136,6 +144,8 @@ class Full:
         t: fit ``y + t e`` and keep ``y - e / t`` out of the fit, with noise e as the observation's; ``None`` to fit y.
         Each network has an e of its own, every second one that of its neighbour with the other sign: what
         it adds is all but gone from their mean.
+    grid
+        Spatial shape of the networks' input, where it is not the image's.
     """
 
     averages_outputs = True
@@ -149,6 +159,7 @@ class Full:
         held_out: Tensor | None,
         rng: torch.Generator,
         split: float | None = None,
+        grid: Sequence[int] | None = None,
     ) -> None:
         assert len(problem.observation) == 1
         self.problem, self.held_out = problem, held_out
@@ -158,10 +169,11 @@ class Full:
             drawn = [problem.noise(rng) for _ in range((seeds + 1) // 2)]
             self.added = torch.stack([sign * e for e in drawn for sign in (1, -1)])[:seeds]
             self.target = self.target + split * self.added
-        self.z = torch.stack([inputs.make(options, seen, rng) for seen in self.target])
-        self.jitter = inputs.Jitter(self.z, options.jitter, rng)
+        seen = problem.operator.finer(self.target.flatten(0, 1)).unsqueeze(1)
+        self.shape = tuple(seen.shape[3:])
+        self.z = torch.stack([inputs.make(options, one, rng, grid or self.shape) for one in seen])
+        self.jitter = inputs.Jitter(self.z, inputs.JITTER if options.jitter is None else options.jitter, rng)
         self.inside = self.z.shape[2]
-        self.shape = tuple(problem.observation.shape[2:])
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
@@ -304,6 +316,11 @@ class Hide(_Recorrupted):
         Passes averaged in the result.
     hidden
         Smallest and largest hidden share.
+    alike
+        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for.
+    in_turn
+        In the result, hide each voxel from the network in turn, so that none comes with its noise; else show it
+        all there is.
     """
 
     parts = 4
@@ -318,9 +335,11 @@ class Hide(_Recorrupted):
         held_out: Tensor | None,
         passes: int,
         hidden: tuple[float, float],
+        alike: bool = False,
+        in_turn: bool = True,
     ) -> None:
         super().__init__(problem, patch, batch, seeds, held_out, passes)
-        self.hidden = hidden
+        self.hidden, self.alike, self.in_turn = hidden, alike, in_turn
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
@@ -330,7 +349,13 @@ class Hide(_Recorrupted):
         )
         low, high = self.hidden
         share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
-        hidden = (torch.rand(measured.shape, generator=rng, device=y.device) < share).float()
+        if self.alike and bool(torch.rand((), generator=rng, device=y.device) < ALIKE):
+            # Some single voxels besides: where few are missing, their pattern alone would teach little.
+            share = share * torch.rand((), generator=rng, device=y.device)
+            pattern = self._pattern(measured.shape, rng)
+        else:
+            pattern = torch.zeros_like(measured)
+        hidden = ((torch.rand(measured.shape, generator=rng, device=y.device) < share) | (pattern > 0)).float()
         seen, base = self._see(y, measured * (1 - hidden), context)
         return Example(seen, base, y, weights * hidden)
 
@@ -342,9 +367,24 @@ class Hide(_Recorrupted):
             turn = index % self.parts
             if turn == 0:
                 part = torch.randint(self.parts, measured.shape, generator=rng, device=y.device)
-            restored = self._apply(network, y, measured * (part != turn))
+            restored = self._apply(network, y, measured * (part != turn) if self.in_turn else measured)
             total = restored if total is None else total + restored
             yield total / (index + 1)
+
+    def _pattern(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
+        """Cut the pattern of what is missing out of another place: beyond a border it goes on at the other."""
+        missing = (
+            1
+            - self.problem.measured[
+                int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
+            ][None]
+        )
+        for axis in range(2, len(shape) - 1):
+            size = missing.shape[axis]
+            start = int(torch.randint(size, (), generator=rng, device=rng.device))
+            at = (start + torch.arange(shape[axis + 1], device=rng.device)) % size
+            missing = missing.index_select(axis, at)
+        return missing.expand(shape[1:])[None].expand(shape)
 
     def risk(self, network: Network) -> float:
         """See `Supervision`: the held-out voxels are hidden, and predicted from the others."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dip_sci.errors import RecipeError
 from dip_sci.generators.layers import Conv, enlarge, norm, pool
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def per_scale(values: Sequence[T], scales: int, name: str) -> tuple[T, ...]:
     if len(values) == 1:
         return tuple(values) * scales
     if len(values) != scales:
-        raise ValueError(f"{name} holds {len(values)} values for {scales} scales: give one, or one per scale")
+        raise RecipeError(f"{name} holds {len(values)} values for {scales} scales: give one, or one per scale.")
     return tuple(values)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Strides = tuple[int, ...]
+Grid = tuple[int, ...]
 
 
 def strides_by_scale(shape: Sequence[int], spacing: Sequence[float], scales: int) -> list[Strides]:
@@ -47,14 +48,24 @@ def strides_by_scale(shape: Sequence[int], spacing: Sequence[float], scales: int
     return chosen
 
 
+def grids(shape: Sequence[int], spacing: Sequence[float], scales: int) -> list[Grid]:
+    """Return the spatial shapes of an image's scales, finest first: its own, then halved by `strides_by_scale`."""
+    found = [tuple(shape)]
+    for stride in strides_by_scale(shape, spacing, scales):
+        found.append(tuple(-(-n // k) for n, k in zip(found[-1], stride, strict=True)))
+    return found
+
+
 class Conv(nn.Module):
     """Convolution with reflecting borders that keeps the size, or divides it by the stride (rounded up)."""
 
-    def __init__(self, ndim: int, inside: int, outside: int, kernel: int, stride: Strides | None = None) -> None:
+    def __init__(
+        self, ndim: int, inside: int, outside: int, kernel: int, stride: Strides | None = None, *, bias: bool = True
+    ) -> None:
         super().__init__()
         kind: type[Any] = nn.Conv2d if ndim == 2 else nn.Conv3d
         self.reach = kernel // 2
-        self.conv: nn.Module = kind(inside, outside, kernel, stride=stride or 1)
+        self.conv: nn.Module = kind(inside, outside, kernel, stride=stride or 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, inside, *spatial)`` to ``(B, outside, *spatial / stride)``."""

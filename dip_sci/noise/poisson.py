@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+MANY = 50
+"""Photons from which on a stabilised count has variance 1."""
+
+
 @dataclass(frozen=True)
 class PoissonGaussian:
     """Photon counts times a gain, plus an offset and Gaussian read noise.
@@ -64,6 +68,19 @@ class PoissonGaussian:
         g = self.gain
         inside = g * (observed - self.offset) + 0.375 * g**2 + self.read_noise**2
         return 2 / g * np.sqrt(np.maximum(inside, 0))
+
+    def stable_variance(self, truth: Array) -> Array:
+        """Variance of stabilised observations, given the noise-free values: 1, and less where photons are few."""
+        photons = np.concatenate([[0], np.geomspace(1e-2, MANY, 200)])
+        counts = np.arange(3 * MANY)
+        nodes, shares = np.polynomial.hermite_e.hermegauss(15)
+        stable = self.stabilise(self.gain * counts[:, None] + self.offset + self.read_noise * nodes)
+        shares = shares / shares.sum()
+        first, second = stable @ shares, stable**2 @ shares
+        chance = np.exp(xlogy(counts, photons[:, None]) - photons[:, None] - gammaln(counts + 1))
+        variance = chance @ second - (chance @ first) ** 2
+        found: Array = np.interp(self._photons(truth), photons, variance, right=1.0)
+        return found
 
     def unstabilise(self, mean: Array) -> Array:
         """See `NoiseModel`: the closed form of the exact unbiased inverse (Mäkitalo & Foi 2013, eq. 10)."""

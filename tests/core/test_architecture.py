@@ -17,18 +17,32 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
     ["errors", "lazy"],
     ["image"],
-    ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "sample", "scratch", "io"],
+    [
+        "recipe",
+        "scaling",
+        "noise",
+        "noise_blocks",
+        "layout",
+        "region",
+        "resampling",
+        "sample",
+        "scratch",
+        "io",
+        "compressed",
+    ],
     ["noise_background", "noise_curve", "noise_structure"],
     ["noise_estimate", "calibration", "operators", "texture"],
-    ["data_term", "problem"],
+    ["data_term", "problem", "tasks"],
     ["generators", "inputs", "device", "tiling"],
-    ["supervision"],
+    ["supervision", "decompression"],
+    ["supervision_scale"],
     ["stopping", "averaging"],
     ["fit"],
-    ["quality", "baseline", "choices", "preparation"],
-    ["combination", "restoration"],
+    ["compression"],
+    ["quality", "baseline", "patches", "choices", "preparation"],
+    ["combination", "preferences", "restoration"],
     ["large"],
-    ["restore"],
+    ["restore", "inversion"],
     ["provenance", "cost"],
     ["report"],
     ["batch"],
@@ -37,8 +51,8 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 
-KNOW_IO = {"batch", "cli", "napari_plugin"}
-"""Those at the ends of the way; between them an Image is all there is."""
+KNOW_IO = {"batch", "cli", "napari_plugin", "compression", "decompression"}
+"""Those at the ends of the way; between them an Image is all there is. A compressed image is a file."""
 
 NOBODY_IMPORTS = {"bm3d", "bm4d", "SimpleITK", "torchvision"}
 DASK = {"dask", "distributed", "dask_jobqueue"}

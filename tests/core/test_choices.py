@@ -6,7 +6,7 @@ import pytest
 from dip_sci.choices import FEW_HIDDEN, MANY_HIDDEN, PRESETS, advice, decide, with_noise
 from dip_sci.errors import RecipeError
 from dip_sci.image import Image
-from dip_sci.recipe import Recipe
+from dip_sci.recipe import BELONGS, DEAF, Recipe
 
 
 def image(shape, axes="YX", spacing=None):
@@ -54,8 +54,11 @@ def test_wanted_dimensions_win():
 def test_nothing_is_left_open(kind, preset, shape):
     of = image(shape, "ZYX"[-len(shape) :])
     recipe = with_noise(decided({"preset": preset, "supervision": {"kind": kind}}, of), 0.6, correlated=False).recipe
+    assert recipe.input.channels == 32
+    assert recipe.input.jitter == 1 / 30
     for group in (recipe.generator, recipe.supervision, recipe.fit, recipe.stop):
         left = [k for k, v in group.model_dump().items() if v in (None, "auto")]
+        left = [k for k in left if recipe.generator.kind in BELONGS.get(k, [recipe.generator.kind])]
         assert set(left) <= {"up_channels", "downsample", "norm", "max_seconds", "patience"} | (
             {"hidden", "recorrupt"} if kind == "full" else set()
         )
@@ -87,7 +90,8 @@ def test_full_and_recorrupted_have_their_own_defaults():
     assert (full.generator.kind, light.generator.kind) == ("hourglass", "unet")
     assert (full.fit.schedule, light.fit.schedule) == ("constant", "one_cycle")
     assert (full.stop.rule, light.stop.rule) == ("moving_variance", "fixed")
-    assert full.generator.dropout == 0 < light.generator.dropout
+    assert not full.generator.dropout
+    assert light.generator.dropout > 0
     assert full.fit.steps > light.fit.steps
 
 
@@ -117,7 +121,7 @@ def test_a_variance_rule_needs_full_supervision(rule):
 )
 def test_a_sigmoid_needs_the_hourglass_under_full_supervision(recipe):
     recipe = {**recipe, "generator": {**recipe.get("generator", {}), "output": "sigmoid"}}
-    with pytest.raises(RecipeError, match=r"generator\.output is sigmoid"):
+    with pytest.raises(RecipeError, match=r"generator\.output (is sigmoid|belongs to hourglass)"):
         decided(recipe)
 
 
@@ -158,3 +162,46 @@ def test_advice_fits_the_case():
     calibrated = with_noise(decided({"preset": "best", "noise": {"gain": 2.0}}), 0.6, correlated=True)
     assert [a for a in advice(calibrated, correlated=True, counts=True) if "share noise" in a]
     assert not advice(calibrated, correlated=False, counts=True)
+
+
+KINDS = ["hourglass", "unet", "classic_unet", "resnet", *DEAF]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(64, 64), (16, 64, 64)])
+def test_every_generator_gets_what_it_has_and_its_record_can_be_run_again(kind, shape):
+    of = image(shape, "ZYX"[-len(shape) :])
+    recipe = with_noise(decided({"generator": {"kind": kind}}, of), 0.6, correlated=False).recipe
+    assert (recipe.supervision.kind == "full") == (kind in DEAF)
+    assert (recipe.generator.channels is None) == (kind == "pixels")
+    if kind in DEAF:
+        assert recipe.input.jitter == 0
+        assert recipe.input.channels == (recipe.generator.channels or (32,))[0]
+    assert decided(recipe.model_dump(), of).recipe == recipe
+
+
+def test_rates_are_the_papers():
+    full = {"supervision": {"kind": "full"}}
+    rates = {kind: decided({**full, "generator": {"kind": kind}}).recipe.fit.rate for kind in KINDS}
+    assert [k for k, r in rates.items() if r == 0.001] == ["classic_unet", "resnet"]
+    assert set(rates.values()) == {0.001, 0.01}
+    assert decided({**full, "fit": {"rate": 0.5}, "generator": {"kind": "resnet"}}).recipe.fit.rate == 0.5
+
+
+@pytest.mark.parametrize("kind", DEAF)
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ({"supervision": {"kind": "recorrupted"}}, "cannot be shown an image, and supervision.kind is recorrupted"),
+        ({"input": {"kind": "image"}}, "input.kind is image"),
+    ],
+)
+def test_decoders_cannot_be_shown_an_image(kind, recipe, says):
+    with pytest.raises(RecipeError, match=says):
+        decided({"generator": {"kind": kind}, **recipe})
+
+
+def test_total_variation_needs_an_image_that_is_fitted():
+    assert decided({"fit": {"tv": 0.1}, "supervision": {"kind": "full"}}).recipe.fit.tv == 0.1
+    with pytest.raises(RecipeError, match=r"fit\.tv is 0\.1, which needs supervision\.kind full"):
+        decided({"fit": {"tv": 0.1}})

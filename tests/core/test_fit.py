@@ -35,7 +35,8 @@ def teach(kind, p, seeds=1, held_out=None):
 
 def generator(kind):
     kind = "hourglass" if kind == "full" else "unet"
-    return Recipe.parse({"generator": {"kind": kind, "channels": (8, 8), "dropout": 0.3}}).generator
+    dropout = 0.3 if kind == "unet" else 0.0
+    return Recipe.parse({"generator": {"kind": kind, "channels": (8, 8), "dropout": dropout}}).generator
 
 
 def maker(teacher, kind):

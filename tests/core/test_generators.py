@@ -1,10 +1,12 @@
 """Generators: any size in 2D and 3D, and every network of the reference."""
 
+import itertools
+
 import pytest
 import torch
 
 from dip_sci.errors import RecipeError
-from dip_sci.generators import build
+from dip_sci.generators import build, input_grid
 from dip_sci.generators.layers import Dropout, reseed, strides_by_scale
 from dip_sci.recipe import Recipe
 
@@ -302,3 +304,132 @@ def test_dropout_masks_are_a_function_of_the_key():
         drawn.append(net(x))
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
+
+
+OTHERS = ["classic_unet", "resnet", "deep_decoder", "conv_decoder", "pixels"]
+
+
+def other(kind, shape, inside=3, seed=0, spacing=None, **generator):
+    """A small network of one of the other kinds, and an input for it."""
+    if kind != "pixels":
+        generator.setdefault("channels", (4,) * 4)
+    said = Recipe.parse({"generator": {"kind": kind, **generator}}).generator
+    spacing = spacing or (1.0,) * len(shape)
+    torch.manual_seed(seed)
+    net = build(said, inside=inside, outside=2, shape=shape, spacing=spacing)
+    return net, torch.rand(1, inside, *input_grid(said, shape, spacing))
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize("kind", OTHERS)
+def test_the_others_make_an_image_of_any_size(kind, shape):
+    for output in ("linear", "sigmoid"):
+        net, z = other(kind, shape, output=output)
+        out = net(z)
+        assert out.shape == (1, 2, *shape)
+        assert out.dtype == torch.float32
+        assert torch.isfinite(out).all()
+        if output == "sigmoid":
+            assert out.min() >= 0
+            assert out.max() <= 1
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("shape", [(17, 13), (6, 9, 13)], ids=str)
+def test_every_weight_of_the_others_learns(kind, shape):
+    net, z = other(kind, shape)
+    target = torch.rand(1, 2, *shape)
+    (net(z) - target).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+    learns = [name for name, p in net.named_parameters() if p.grad.abs().max() > 1e-9]
+    # A bias before a normalisation is taken out again; everything else must be reached.
+    idle = {n for n, _ in net.named_parameters()} - set(learns)
+    assert all(name.endswith("conv.bias") for name in idle)
+
+
+@pytest.mark.parametrize("kind", OTHERS[:-1])
+def test_the_others_follow_torchs_random_state(kind):
+    a, b, c = (other(kind, (16, 16), seed=s)[0].state_dict() for s in (0, 0, 1))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not all(torch.equal(a[k], c[k]) for k in a)
+
+
+@pytest.mark.parametrize(("width", "published"), [(128, 100_224), (64, 25_536)])
+def test_the_deep_decoder_has_the_published_number_of_weights(width, published):
+    said = Recipe.parse({"generator": {"kind": "deep_decoder", "channels": (width,) * 6}}).generator
+    net = build(said, inside=width, outside=3, shape=(512, 512), spacing=(1, 1))
+    assert count(net) == published
+    assert input_grid(said, (512, 512), (1, 1)) == (16, 16)
+    assert input_grid(said, (500, 333), (1, 1)) == (16, 11)
+
+
+def test_the_deep_decoder_is_relu_then_normalisation_then_a_mixture():
+    net, z = other("deep_decoder", (32, 32), channels=(6, 6), upsample=("linear",))
+    x = z
+    for k, size in enumerate([(32, 32), (32, 32)]):
+        x = torch.einsum("oi,bi...->bo...", net.mix[k].conv.weight[:, :, 0, 0], x)
+        if k == 0:
+            x = torch.nn.functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        x = torch.relu(x)
+        x = (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()
+    expected = torch.einsum("oi,bi...->bo...", net.head.conv.weight[:, :, 0, 0], x)
+    assert torch.allclose(net(z), expected, atol=1e-5)
+
+
+def test_the_papers_other_networks_have_their_size():
+    resnet, _ = other("resnet", (64, 64), inside=32, channels=(32,) * 8)
+    # First and last convolution, 8 blocks of two without biases, one more; two numbers per channel of 17 norms.
+    square = 32 * 32 * 9
+    assert count(resnet) == (square + 32) + 16 * square + (square + 32) + (32 * 2 * 9 + 2) + 17 * 64
+    unet, _ = other("classic_unet", (64, 64), inside=32, channels=(16, 32, 64, 128, 256))
+    widths, total = (32, 16, 32, 64, 128, 256), 16 * 2 + 2
+    for before, after in itertools.pairwise(widths):
+        total += conv(before, after, 3) + conv(after, after, 3)
+    for fine, coarse in itertools.pairwise(widths[1:]):
+        total += coarse * fine * 16 + fine + conv(2 * fine, fine, 3) + conv(fine, fine, 3)
+    assert count(unet) == total
+    assert sum(type(m).__name__ == "InstanceNorm2d" for m in unet.modules()) == 18
+
+
+def test_an_anisotropic_volume_grows_in_plane_last():
+    net, z = other("deep_decoder", (16, 64, 64), spacing=(4, 1, 1))
+    assert z.shape[2:] == (8, 8, 8)
+    assert net.sizes == [(16, 16, 16), (16, 32, 32), (16, 64, 64), (16, 64, 64)]
+
+
+def test_the_conv_decoder_grows_by_the_same_factor_each_time():
+    net, z = other("conv_decoder", (512, 256), channels=(4,) * 7)
+    assert z.shape[2:] == (8, 4)
+    assert net.sizes == [(8, 4), (16, 8), (32, 16), (64, 32), (128, 64), (256, 128), (512, 256)]
+    assert other("conv_decoder", (100, 7), channels=(4,))[0].sizes == [(100, 7)]
+
+
+@pytest.mark.parametrize("kind", ["deep_decoder", "conv_decoder"])
+def test_pixels_are_deaf_to_their_input_and_decoders_are_not(kind):
+    pixels, z = other("pixels", (8, 8))
+    assert torch.equal(pixels(z), pixels(z + 1))
+    assert count(pixels) == 2 * 8 * 8
+    decoder, z = other(kind, (8, 8))
+    assert not torch.equal(decoder(z), decoder(torch.rand_like(z)))
+
+
+@pytest.mark.parametrize(
+    ("generator", "says"),
+    [
+        ({"kind": "resnet", "skip_channels": (4,)}, "skip_channels belongs to hourglass; resnet has none"),
+        ({"kind": "deep_decoder", "kernel_up": (5,)}, "kernel_up belongs to hourglass, unet, conv_decoder"),
+        ({"kind": "classic_unet", "upsample": ("linear",)}, "upsample belongs to"),
+        ({"kind": "pixels", "channels": (8,)}, "channels belongs to"),
+        ({"kind": "hourglass", "dropout": 0.3}, "dropout belongs to unet"),
+        ({"kind": "unet", "output": "sigmoid"}, "output belongs to"),
+        ({"kind": "conv_decoder", "downsample": "max"}, "downsample belongs to"),
+    ],
+)
+def test_what_a_generator_has_not_is_refused(generator, says):
+    with pytest.raises(RecipeError, match=says):
+        Recipe.parse({"generator": generator})
+
+
+def test_blocks_of_the_resnet_are_alike():
+    with pytest.raises(RecipeError, match="alike for all blocks"):
+        other("resnet", (16, 16), channels=(8, 16))

@@ -49,7 +49,7 @@ def tiles(image, again, region=None, **options):
     recipe = decide(Recipe.parse({**TINY, **options}), image, fast_bfloat16=False).recipe
     ndim, reach = str(recipe.generator.ndim), recipe.generator.neighbours or 0
     prepared = Preparation(sample.cut(image, sample.places(image, ndim, reach, 0)), recipe, None)
-    return large.Tiles(image, region, prepared, again, {"network": 1.0}, CPU)
+    return large.Tiles(image, region, prepared, again, ({"network": 1.0}, {}), CPU)
 
 
 def brighter(problem, passes):

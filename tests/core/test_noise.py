@@ -446,3 +446,11 @@ def test_without_correlation_and_map_nothing_is_added():
         np.testing.assert_array_equal(a, b)
     assert structured.name == "poisson"
     assert structured.negative_log_likelihood(drawn, truth) == plain.negative_log_likelihood(drawn, truth)
+
+
+@pytest.mark.parametrize("model", [Poisson(3.0, 10.0), PoissonGaussian(2.0, 5.0, 0.5), PoissonGaussian(2.0, 5.0, 8.0)])
+@pytest.mark.parametrize("photons", [0.05, 0.5, 2.0, 7.0, 200.0])
+def test_where_photons_are_few_stabilised_noise_is_as_weak_as_said(model, photons):
+    truth = np.full(200_000, model.offset + model.gain * photons)
+    drawn = model.stabilise(model.sample(truth, np.random.default_rng(0)))
+    assert model.stable_variance(truth[:1])[0] == pytest.approx(np.var(drawn), rel=0.03, abs=0.01)

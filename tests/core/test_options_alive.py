@@ -57,6 +57,7 @@ TABLE = {
     "fit.averaging": ({}, 0.0),
     "fit.seeds": ({}, 2),
     "fit.precision": ({}, "bfloat16"),
+    "fit.tv": (FULL, 0.5),
     "fit.outside": ({}, 1.0),
     "stop.rule": (FULL, "fixed"),
     "stop.window": (WINDOWED, 3),
@@ -70,8 +71,9 @@ TABLE = {
     "output.dtype": ({}, "float32"),
     "output.classical": (SPLIT, "blend"),
 }
-ELSEWHERE = {"device", "generator.joint_channels"}
-"""Options that no run of this volume can show: one needs another machine, one channels (test_stacks.py)."""
+ELSEWHERE = {"device", "generator.joint_channels", "output.known", "operator.kernel", "operator.denoise"}
+"""Options that no run of this volume can show: one needs another machine, one channels (test_stacks.py),
+one what is missing (test_inpainting.py), two a coarse image (test_super_resolution.py)."""
 
 RESULT = ("reason", "steps", "best_step", "data_terms", "stop_curve", "noise", "clipped")
 

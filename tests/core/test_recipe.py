@@ -39,6 +39,8 @@ OTHER = {
     "input.channels": 2,
     "input.scale": 0.5,
     "input.jitter": 0.0,
+    "operator.kernel": "box",
+    "operator.denoise": "no",
     "supervision.kind": "full",
     "supervision.recorrupt": "split",
     "supervision.hidden": (0.2, 0.3),
@@ -51,6 +53,7 @@ OTHER = {
     "fit.averaging": 0.9,
     "fit.seeds": 4,
     "fit.precision": "bfloat16",
+    "fit.tv": 0.05,
     "fit.outside": 0.0,
     "stop.rule": "held_out",
     "stop.window": 50,
@@ -62,6 +65,7 @@ OTHER = {
     "stop.split": 0.7,
     "stop.max_seconds": 12.5,
     "output.dtype": "float32",
+    "output.known": "restore",
     "output.classical": "beside",
 }
 
@@ -106,6 +110,8 @@ WRONG = [
     ({"fit": {"averaging": 1}}, "fit.averaging"),
     ({"fit": {"seeds": 0}}, "fit.seeds"),
     ({"fit": {"outside": 1.1}}, "fit.outside"),
+    ({"fit": {"tv": -1}}, "fit.tv"),
+    ({"generator": {"kind": "resnet", "dropout": 0.5}}, "generator.dropout"),
     ({"stop": {"window": 1}}, "stop.window"),
     ({"stop": {"alpha": 1}}, "stop.alpha"),
     ({"stop": {"held_out": 0}}, "stop.held_out"),

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from dip_sci.errors import ImageError
 from dip_sci.image import Image
-from dip_sci.preparation import region_array
-from dip_sci.region import on_grid
+from dip_sci.region import on_grid, region_array
 
 MM = ("millimeter",) * 3
 

@@ -1,0 +1,196 @@
+"""Groups of like patches: what patches that resemble each other share is image, the rest is noise."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+EDGE = {2: 7, 3: 4}
+"""Edge of a patch in voxels, by the number of spatial axes."""
+
+REACH = {2: 10, 3: 4}
+"""How far away like patches are looked for, in voxels along each axis."""
+
+STEP = 3
+"""Every how many voxels along each axis a group is gathered."""
+
+LOW_RANK_COUNT, WIENER_COUNT = 32, 40
+"""Patches in a group."""
+
+LOW_RANK_LEVEL, WIENER_LEVEL = 0.8, 0.9
+"""Noise that is taken off, over the noise there is: patches of a group are like, not equal."""
+
+PRECISE = 1e-5
+"""Noise, over the variance of a group's pilot, below which single precision does not do."""
+
+AT_ONCE = 1024
+"""Groups that are filtered at once."""
+
+BAND = 1 << 17
+"""Voxels of the part of an image that is searched at once."""
+
+
+def low_rank(image: Tensor, sigma: Tensor) -> Tensor:
+    """Keep of each group of like patches what is of low rank.
+
+    Parameters
+    ----------
+    image
+        ``(C, *spatial)``, with two or three spatial axes.
+    sigma
+        Standard deviation of its noise, ``(1 or C, *spatial)`` or broadcast to it; channels' variances are averaged.
+
+    Returns
+    -------
+    Tensor
+        The denoised image, of the same shape.
+
+    Notes
+    -----
+    The singular values of a group are shrunk so that the squared error is least under noise alone (Gavish & Donoho
+    2017, Frobenius loss).
+    """
+    return _filtered(image, image, LOW_RANK_LEVEL * sigma, LOW_RANK_COUNT, _shrunk)
+
+
+def wiener(image: Tensor, pilot: Tensor, sigma: Tensor) -> Tensor:
+    """Filter each group of like patches by the mean and covariance that it has in a first result.
+
+    Parameters
+    ----------
+    image
+        ``(C, *spatial)``, with two or three spatial axes.
+    pilot
+        A first result, by which patches are compared, of the same shape.
+    sigma
+        Standard deviation of the noise of `image`, as for `low_rank`.
+
+    Returns
+    -------
+    Tensor
+        The denoised image, of the same shape.
+
+    Notes
+    -----
+    The second step of non-local Bayes (Lebrun, Buades & Morel 2013).
+    """
+    return _filtered(image, pilot, WIENER_LEVEL * sigma, WIENER_COUNT, _wiener)
+
+
+def _shrunk(patches: Tensor, _: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Shrink the singular values of each group ``(groups, count, voxels)``; variance of the noise ``(groups,)``."""
+    count, voxels = patches.shape[1:]
+    mean = patches.mean(dim=1, keepdim=True)
+    centred = patches - mean
+    power, vectors = torch.linalg.eigh(centred @ centred.mT)
+    # A patch more or less is lost to the mean.
+    few, many = sorted((count - 1, voxels))
+    ratio = few / many
+    scaled = power / (variance[:, None] * many)
+    kept = scaled > (1 + math.sqrt(ratio)) ** 2
+    gain = ((scaled - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / scaled.clamp_min(1e-6)
+    gain = torch.where(kept, gain, 0.0)
+    cleaned = mean + (vectors * gain[:, None]) @ (vectors.mT @ centred)
+    return cleaned, 1 / (1 + kept.sum(dim=1))
+
+
+def _wiener(patches: Tensor, pilot: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Filter each group ``(groups, count, voxels)`` by what its pilot holds; variance of the noise ``(groups,)``."""
+    count, voxels = patches.shape[1:]
+    mean = pilot.mean(dim=1, keepdim=True)
+    centred, rest = pilot - mean, patches - patches.mean(dim=1, keepdim=True)
+    if bool((variance < PRECISE * centred.square().sum(dim=2).mean(dim=1)).any()):
+        centred, rest = centred.double(), rest.double()
+    covariance = centred.mT @ centred / max(count - 1, 1)
+    noise = variance[:, None, None] * torch.eye(voxels, device=patches.device)
+    factor = torch.linalg.cholesky(covariance + noise)
+    cleaned = mean + (torch.cholesky_solve(rest.mT, factor).mT @ covariance).to(mean.dtype)
+    return cleaned, patches.new_ones(len(patches))
+
+
+def _filtered(image: Tensor, guide: Tensor, sigma: Tensor, count: int, rule: Rule) -> Tensor:
+    """Gather groups by the guide, filter them by a rule, and put every patch back where it was; the mean counts."""
+    spatial = image.shape[1:]
+    edges = [min(EDGE[len(spatial)], n) for n in spatial]
+    # Channels without correlation are filtered one by one; a rotation leaves the noise as it was.
+    rotation = torch.linalg.eigh(guide.flatten(1).cov().reshape(len(guide), -1))[1].mT
+    seen, known = (torch.tensordot(rotation, part, dims=1) for part in (image, guide))
+    total, weights = torch.zeros_like(seen).flatten(1), torch.zeros_like(seen).flatten(1)
+    inside = _flat(torch.cartesian_prod(*(torch.arange(n, device=image.device) for n in edges)), spatial)
+    variance = sigma.square().expand_as(image).mean(dim=0).flatten()
+    for groups in _groups(known, edges, count):
+        for some in torch.split(groups, AT_ONCE):
+            at = some[..., None] + inside
+            noise = variance[at[:, 0]].mean(dim=1)
+            for c in range(len(seen)):
+                cleaned, weight = rule(seen[c].flatten()[at], known[c].flatten()[at], noise)
+                shares = weight[:, None, None].expand_as(cleaned)
+                total[c].index_add_(0, at.flatten(), (cleaned * shares).flatten())
+                weights[c].index_add_(0, at.flatten(), shares.flatten())
+    back: Tensor = torch.tensordot(rotation.mT, (total / weights).reshape(seen.shape), dims=1)
+    return back
+
+
+def _groups(guide: Tensor, edges: list[int], count: int) -> Iterator[Tensor]:
+    """Yield, band after band, where the patches of each group begin: flat positions ``(groups, count)``."""
+    spatial = guide.shape[1:]
+    lasts = [n - edge for n, edge in zip(spatial, edges, strict=True)]
+    reach = [min(REACH[len(spatial)], last) for last in lasts]
+    shifts = list(itertools.product(*(range(-r, r + 1) for r in reach)))
+    padding = [n for r in reversed(reach) for n in (r, r)]
+    padded = functional.pad(guide[None], padding, mode="replicate")[0]
+    first, *others = (_starts(last, guide.device) for last in lasts)
+    for rows in torch.split(first, max(BAND // math.prod(spatial[1:]) // STEP, 1)):
+        starts = (rows, *others)
+        distances = torch.stack([_distances(guide, padded, starts, edges, shift, reach) for shift in shifts], dim=-1)
+        # The patch itself comes first, whatever rounding says.
+        distances[..., shifts.index((0,) * len(spatial))] = -1.0
+        places = torch.cartesian_prod(*starts)
+        there = places[:, None] + torch.tensor(shifts, device=guide.device)
+        outside = ((there < 0) | (there > torch.tensor(lasts, device=guide.device))).any(dim=-1)
+        found, order = (
+            distances.reshape(outside.shape).masked_fill(outside, math.inf).topk(min(count, len(shifts)), largest=False)
+        )
+        # A corner of a small image has fewer neighbours: the patch itself stands in for those that are missing.
+        order = torch.where(found.isfinite(), order, order[:, :1])
+        yield _flat(there, spatial).gather(1, order)
+
+
+def _distances(
+    guide: Tensor, padded: Tensor, starts: Sequence[Tensor], edges: list[int], shift: Sequence[int], reach: list[int]
+) -> Tensor:
+    """Square distances of the patches that begin at some places ``(*starts)`` from those shifted by some voxels."""
+    low = [int(own[0]) for own in starts]
+    sizes = [int(own[-1]) - a + edge for own, a, edge in zip(starts, low, edges, strict=True)]
+    moved = padded
+    for axis, (a, n, s, r) in enumerate(zip(low, sizes, shift, reach, strict=True), start=1):
+        guide, moved = guide.narrow(axis, a, n), moved.narrow(axis, a + s + r, n)
+    square = (guide - moved).square().sum(dim=0)
+    for axis, (own, a, edge) in enumerate(zip(starts, low, edges, strict=True)):
+        near = square.index_select(axis, own - a)
+        for k in range(1, edge):
+            near += square.index_select(axis, own - a + k)
+        square = near
+    return square
+
+
+def _starts(last: int, device: torch.device) -> Tensor:
+    """Every `STEP`-th place from 0 to `last`, and `last` itself."""
+    return torch.tensor(sorted({*range(0, last + 1, STEP), last}), device=device)
+
+
+def _flat(places: Tensor, spatial: Sequence[int]) -> Tensor:
+    """Flat positions in an array of a shape."""
+    strides = torch.tensor([math.prod(spatial[axis + 1 :]) for axis in range(len(spatial))], device=places.device)
+    flat: Tensor = (places * strides).sum(dim=-1)
+    return flat

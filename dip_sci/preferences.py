@@ -1,0 +1,134 @@
+"""Preferences: what a task would have an open recipe be, with the reasons. What the user decided stays so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dip_sci import choices
+from dip_sci.errors import RecipeError
+from dip_sci.recipe import DEAF
+from dip_sci.tasks import Inpaint, SuperResolve
+
+if TYPE_CHECKING:
+    from dip_sci.image import Image
+    from dip_sci.recipe import Recipe
+    from dip_sci.tasks import Task
+
+    Reasons = dict[str, str]
+
+DEEP = 12.0
+"""Distance in voxels into a hole, from which on nothing around it says by example what is in it."""
+
+DEEP_CHANNELS: dict[str, tuple[int, ...]] = {"2d": (16, 32, 64, 128, 128, 128), "3d": (16, 32, 64, 128)}
+"""Of an hourglass for large holes. It has no skip connections: what they carry past its depth hurts there."""
+
+
+def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
+    """Fill in what a recipe leaves open and a task cares about.
+
+    Parameters
+    ----------
+    task
+        What is asked of the image.
+    recipe
+        As the user wrote it.
+    image
+        The observation.
+
+    Returns
+    -------
+    recipe, reasons
+        The recipe with some more options set, and by option, why.
+
+    Raises
+    ------
+    RecipeError
+        If an option contradicts the task.
+    """
+    if isinstance(task, Inpaint):
+        return _inpainting(task, recipe, image)
+    if isinstance(task, SuperResolve):
+        return _super_resolution(task, recipe, image)
+    if recipe.supervision.recorrupt == "resample":
+        raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
+    return recipe, {}
+
+
+def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
+    if recipe.supervision.recorrupt not in ("auto", "hide"):
+        raise RecipeError(
+            f"supervision.recorrupt is {recipe.supervision.recorrupt}, which fills no holes: for inpainting, use hide."
+        )
+    reasons: Reasons = {}
+    if task.planes and recipe.generator.ndim == "auto" and image.size_of("Z") > 1:
+        recipe = recipe.merged({"generator": {"ndim": "3d"}})
+        reasons["generator.ndim"] = "3d: of planes that are missing only their neighbours know"
+    if recipe.supervision.kind == "auto" and recipe.generator.kind not in DEAF:
+        kind = "full" if task.depth > DEEP else "recorrupted"
+        recipe = recipe.merged({"supervision": {"kind": kind}})
+        reasons["supervision.kind"] = (
+            f"full: a hole is {task.depth:.0f} voxels deep, too far for an example to reach into"
+            if kind == "full"
+            else f"recorrupted: no hole is deeper than {task.depth:.0f} voxels, so that its like can be hidden elsewhere"
+        )
+    ndim = choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim
+    if recipe.supervision.kind == "full" or recipe.generator.kind in DEAF:
+        wishes: dict[str, dict[str, Any]] = {"stop": {"rule": "fixed"}}
+        if recipe.generator.kind in ("auto", "hourglass"):
+            wishes["generator"] = {"channels": DEEP_CHANNELS[str(ndim)], "skip_channels": (0,)}
+        return _open(recipe, wishes), reasons
+    reasons["supervision.recorrupt"] = "hide: to fill in what is not seen is what is asked for"
+    return _open(recipe, {"supervision": {"recorrupt": "hide", "hidden": choices.MANY_HIDDEN}}), reasons
+
+
+def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
+    across = task.factors[0] > 1
+    if across and recipe.generator.ndim == "2d":
+        raise RecipeError("generator.ndim is 2d, and voxels are to become finer along Z: leave it out.")
+    if across:
+        recipe = recipe.merged({"generator": {"ndim": "3d"}})
+    if recipe.supervision.kind == "full" or recipe.generator.kind in DEAF:
+        return _open(recipe, {"stop": {"rule": "fixed"}}), {}
+    if recipe.supervision.recorrupt not in ("auto", "resample"):
+        raise RecipeError(
+            f"supervision.recorrupt is {recipe.supervision.recorrupt}, which makes nothing finer: for super-resolution, "
+            "use resample."
+        )
+    ndim = str(choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim)
+    effort = SCALE_EFFORT["2d" if max(task.factors[1:]) == 1 else ndim]
+    wishes: dict[str, dict[str, Any]] = {
+        "supervision": {"kind": "recorrupted", "recorrupt": "resample", "passes": 8, "patch": effort.patch},
+        "fit": {"steps": effort.steps[recipe.preset], "rate": 0.001, "averaging": 0.99},
+        "stop": {"rule": "fixed"},
+    }
+    if recipe.generator.kind == "auto":
+        wishes["generator"] = {"kind": "plain", "channels": effort.channels}
+    return _open(recipe, wishes), {
+        "supervision.recorrupt": "resample: how to make it finer is learned where the finer image is known",
+        "fit.steps": f"{effort.steps[recipe.preset]}: preset {recipe.preset}",
+    }
+
+
+class _ScaleEffort(NamedTuple):
+    """What super-resolution takes."""
+
+    channels: tuple[int, ...]
+    patch: int
+    steps: dict[str, int]
+
+
+SCALE_EFFORT = {
+    "2d": _ScaleEffort((64,) * 7, 64, {"fast": 400, "balanced": 1500, "best": 5000}),
+    "3d": _ScaleEffort((32,) * 5, 32, {"fast": 200, "balanced": 600, "best": 2000}),
+}
+
+
+def _open(recipe: Recipe, wishes: dict[str, dict[str, Any]]) -> Recipe:
+    """Set those of some options that the recipe leaves open."""
+    changes = {
+        group: {
+            name: value for name, value in options.items() if getattr(getattr(recipe, group), name) in (None, "auto")
+        }
+        for group, options in wishes.items()
+    }
+    return recipe.merged(changes)

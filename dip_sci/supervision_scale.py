@@ -1,0 +1,270 @@
+"""Supervision by scale: the observation is the target, its own coarser copy the input (zero-shot super-resolution)."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from dip_sci import tiling
+from dip_sci.errors import ImageError
+from dip_sci.operators import Downsample, Identity
+from dip_sci.resampling import resample
+from dip_sci.supervision import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dip_sci.problem import Problem
+    from dip_sci.supervision import Network
+
+SCALES = (1.0, 0.85, 0.7, 0.6)
+"""Sizes at which an observation is shown: what it holds at other sizes is as like it as what is to be found."""
+
+AT_ONCE = 2**18
+"""Voxels that go through a network at once."""
+
+BACK_PROJECTIONS = 6
+"""Steps that make a result agree with its observation: ``x + U (y - A x)`` (Irani & Peleg 1991)."""
+
+
+class _View(NamedTuple):
+    """A way to look at an image: axes swapped, then flipped. Both lists count from the first spatial axis."""
+
+    order: tuple[int, ...]
+    flips: tuple[int, ...]
+
+    def see(self, x: Tensor) -> Tensor:
+        lead = x.ndim - len(self.order)
+        moved = x.permute(*range(lead), *(lead + a for a in self.order))
+        return moved.flip([lead + a for a in self.flips]) if self.flips else moved
+
+    def back(self, x: Tensor) -> Tensor:
+        lead = x.ndim - len(self.order)
+        flipped = x.flip([lead + a for a in self.flips]) if self.flips else x
+        inverse = [self.order.index(a) for a in range(len(self.order))]
+        return flipped.permute(*range(lead), *(lead + a for a in inverse))
+
+
+def _views(factors: Sequence[int], spacing: Sequence[float]) -> list[_View]:
+    """Return all flips, each with the last two axes as they are and, where these are alike, swapped."""
+    n = len(factors)
+    straight = tuple(range(n))
+    orders = [straight]
+    if factors[-1] == factors[-2] and abs(spacing[-1] - spacing[-2]) < 1e-3 * spacing[-1]:
+        orders.append((*straight[:-2], n - 1, n - 2))
+    flips = [axes for k in range(n + 1) for axes in itertools.combinations(range(n), k)]
+    return [_View(order, axes) for order in orders for axes in flips]
+
+
+class _Scale:
+    """What lessons of scale have in common: the data term's problem, agreement with the observation, no stop by risk."""
+
+    averages_outputs = False
+
+    def __init__(self, problem: Problem, seeds: int, spacing: Sequence[float]) -> None:
+        assert isinstance(problem.operator, Downsample)
+        self.operator = problem.operator
+        self.observed, self.seeds = problem, seeds
+        # A lesson's image is the observation itself.
+        self.problem = replace(problem, operator=Identity(spacing))
+        self.inside = problem.observation.shape[1]
+        self.count = 1
+
+    def on(self, problem: Problem, passes: int | None = None) -> Self:
+        """See `Supervision`."""
+        other = copy.copy(self)
+        other.observed, other.count = problem, passes or 1
+        return other
+
+    def risk(self, network: Network) -> float:
+        """See `Supervision`: no part of the observation is kept out."""
+        raise NotImplementedError
+
+    def sure(self, network: Network) -> float:
+        """See `Supervision`: it is not the observation's noise that is to be removed."""
+        raise NotImplementedError
+
+    def _interpolated(self) -> Tensor:
+        return self.operator.guess(self.observed.observation, self.observed.measured).base
+
+    def _restored(self, network: Network, seen: Tensor) -> Tensor:
+        """Add what the networks make of images ``(N, C, *spatial)``: ``(K, N, C, *spatial)``."""
+        k = self.seeds
+
+        def restore(one: Tensor) -> Tensor:
+            out = one + network(one.expand(k, *one.shape))
+            # One image of K * C channels, as the tiles are blended channel by channel.
+            return out.transpose(0, 1).flatten(1, 2)
+
+        parts = [
+            tiling.apply(restore, part) if len(part) == 1 else restore(part) for part in torch.split(seen, _batch(seen))
+        ]
+        return torch.cat(parts).view(len(seen), k, *seen.shape[1:]).transpose(0, 1)
+
+    def _agreeing(self, x: Tensor) -> Tensor:
+        y, measured = self.observed.observation, self.observed.measured
+        for _ in range(BACK_PROJECTIONS):
+            x = x + self.operator.finer((y - self.operator.forward(x)) * measured)
+        return x
+
+
+class Resample(_Scale):
+    """Learn to undo the operator where its result is known: from the observation's coarser copy to itself.
+
+    The network sees the coarser copy, interpolated, and predicts what that lacks (Shocher, Cohen & Irani 2018,
+    "Zero-Shot Super-Resolution"). The observation is seen flipped, with axes swapped and at several sizes; the
+    result is the mean over flips, brought to agreement with the observation.
+
+    Parameters
+    ----------
+    problem
+        Observations of one `Downsample` operator.
+    patch
+        Edge of the random patches of a step, in voxels of the observation.
+    seeds
+        Number of networks.
+    passes
+        Views averaged in the result, at most all of them.
+    spacing
+        Voxel spacing of the observation along each spatial axis.
+    """
+
+    def __init__(self, problem: Problem, *, patch: int, seeds: int, passes: int, spacing: Sequence[float]) -> None:
+        super().__init__(problem, seeds, spacing)
+        self.views = _views(self.operator.factors, spacing)
+        self.count = min(passes, len(self.views))
+        self.shape = _edges(problem.observation.shape[2:], self.operator.factors, patch)
+        self._sizes = self._pyramid()
+
+    def _pyramid(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the observations and their weights at all sizes that still hold a patch."""
+        problem, factors = self.observed, self.operator.factors
+        filled = self.operator.fill(problem.observation, problem.measured)
+        found: list[tuple[Tensor, Tensor]] = []
+        for scale in SCALES:
+            # Along an axis that is not to become finer there is nothing to learn from other sizes.
+            sizes = [round(n * scale) if f > 1 else n for n, f in zip(filled.shape[2:], factors, strict=True)]
+            if found and any(n < edge for n, edge in zip(sizes, self.shape, strict=True)):
+                break
+            found.append((resample(filled, sizes, "lanczos2"), _weights(problem, sizes)))
+        return found
+
+    def example(self, rng: torch.Generator) -> Example:
+        """See `Supervision`."""
+        whole, weights = self._sizes[_pick(len(self._sizes), rng)]
+        view = self.views[_pick(len(self.views), rng)]
+        at = _place(whole, self.shape, rng)
+        target, weight = view.see(whole[at]).contiguous(), view.see(weights[at])
+        base = self.operator.finer(self.operator.forward(target))
+        return _example(self.seeds, base, target, weight)
+
+    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+        """See `Supervision`: the mean over views, brought to agreement with the observation."""
+        y, total = self._interpolated(), None
+        for done, view in enumerate(self.views[: self.count], start=1):
+            out = view.back(self._restored(network, view.see(y).contiguous()))
+            total = out if total is None else total + out
+            yield self._agreeing(total / done)
+
+
+class Across(_Scale):
+    """Learn across thick slices what can be learned in their planes (Zhao et al. 2021, "SMORE").
+
+    Slices are thick along Z only: in their planes the image is fine. There, one axis is made coarse as Z is, and a
+    network of planes learns to undo that; it is applied to the planes that hold Z, along X and along Y.
+
+    Parameters
+    ----------
+    problem, patch, seeds, passes
+        As for `Resample`, in three dimensions; only the first factor is not 1.
+    spacing
+        Voxel spacing of the observation along Z, Y and X.
+    """
+
+    def __init__(self, problem: Problem, *, patch: int, seeds: int, passes: int, spacing: Sequence[float]) -> None:
+        super().__init__(problem, seeds, spacing)
+        f = self.operator.factors[0]
+        self.lesson = Downsample((f, 1), self.operator.kernel, (1.0, 1.0))
+        self._planes = [self._coarse_along(axis, spacing[0] / f / spacing[axis]) for axis in (1, 2)]
+        sizes = [min(planes.shape[k] for planes, _ in self._planes) for k in (2, 3)]
+        self.shape = (min(patch, sizes[0]) // f * f, min(patch, sizes[1]))
+        if not self.shape[0]:
+            raise ImageError(
+                f"The planes are too small to learn a factor of {f} from: shape {problem.observation.shape}."
+            )
+        self.views = [(along, flips) for along in (3, 4) for flips in ((), (2,))]
+        self.count = min(passes, len(self.views))
+
+    def _coarse_along(self, axis: int, ratio: float) -> tuple[Tensor, Tensor]:
+        """Cut planes ``(planes, C, axis, other)``, whose first axis has the voxels that Z is to have."""
+        problem = self.observed
+        filled = self.operator.fill(problem.observation, problem.measured)
+        sizes = list(filled.shape[2:])
+        sizes[axis] = max(round(sizes[axis] / max(ratio, 1.0)), 1)
+        order = (0, 2, 1, 3, 4) if axis == 1 else (0, 2, 1, 4, 3)
+        both = resample(filled, sizes, "lanczos2"), _weights(problem, sizes)
+        planes, weights = (part.permute(order).flatten(0, 1) for part in both)
+        return planes, weights
+
+    def example(self, rng: torch.Generator) -> Example:
+        """See `Supervision`."""
+        planes, weights = self._planes[_pick(2, rng)]
+        at = _place(planes, self.shape, rng)
+        flips = [axis for axis in (2, 3) if _pick(2, rng)]
+        target, weight = (part[at].flip(flips).contiguous() for part in (planes, weights))
+        base = self.lesson.finer(self.lesson.forward(target))
+        return _example(self.seeds, base, target, weight)
+
+    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+        """See `Supervision`: planes along X and along Y, each as it is and upside down."""
+        y, total = self._interpolated(), None
+        n, c, z, *_ = y.shape
+        for done, (along, flips) in enumerate(self.views[: self.count], start=1):
+            other = 7 - along
+            # (N, C, Z, Y, X) to planes (N * along, C, Z, other).
+            order = (0, along, 1, 2, other)
+            planes = y.flip(flips).permute(order).flatten(0, 1)
+            out = self._restored(network, planes.contiguous())
+            out = out.view(self.seeds, n, y.shape[along], c, z, y.shape[other])
+            back = (0, 1, 3, 4, 5, 2) if along == 4 else (0, 1, 3, 4, 2, 5)
+            out = out.permute(back).flip([axis + 1 for axis in flips])
+            total = out if total is None else total + out
+            yield self._agreeing(total / done)
+
+
+def _pick(n: int, rng: torch.Generator) -> int:
+    return int(torch.randint(n, (), generator=rng, device=rng.device))
+
+
+def _place(whole: Tensor, shape: Sequence[int], rng: torch.Generator) -> tuple[slice, ...]:
+    """Draw where to cut a patch of a shape out of one image of a stack."""
+    n = _pick(len(whole), rng)
+    starts = [_pick(size - edge + 1, rng) for size, edge in zip(whole.shape[2:], shape, strict=True)]
+    return slice(n, n + 1), slice(None), *(slice(a, a + e) for a, e in zip(starts, shape, strict=True))
+
+
+def _example(seeds: int, base: Tensor, target: Tensor, weights: Tensor) -> Example:
+    return Example(*(part.expand(seeds, *part.shape) for part in (base, base, target, weights)))
+
+
+def _weights(problem: Problem, sizes: Sequence[int]) -> Tensor:
+    """Bring weights to another size: 0 wherever a voxel has part in one of weight 0."""
+    weights = resample(problem.weights, sizes, "cubic").clamp_min(0)
+    return weights * (resample((problem.weights > 0).float(), sizes, "cubic") > 0.99)
+
+
+def _batch(images: Tensor) -> int:
+    """How many images go through a network at once."""
+    return max(1, AT_ONCE // max(images[0, 0].numel(), 1))
+
+
+def _edges(spatial: Sequence[int], factors: Sequence[int], patch: int) -> tuple[int, ...]:
+    """Return a patch's edges: whole coarser voxels, and equal where axes may be swapped."""
+    edges = [min(patch, n) // f * f for n, f in zip(spatial, factors, strict=True)]
+    edges[-2:] = [min(edges[-2:])] * 2 if factors[-1] == factors[-2] else edges[-2:]
+    return tuple(edges)

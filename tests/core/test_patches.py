@@ -1,0 +1,96 @@
+"""Groups of like patches: noise goes, what patches share stays, and nothing depends on where an image is cut."""
+
+import numpy as np
+import pytest
+import torch
+from scenes import rng
+
+from dip_sci import patches
+
+
+def waves(*shape):
+    """A scene that repeats itself, with values of about one."""
+    grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    return torch.from_numpy(sum(np.sin(g / 3 + k) for k, g in enumerate(grids)).astype(np.float32))[None]
+
+
+def noisy(clean, sigma, seed=0):
+    return clean + sigma * torch.randn(clean.shape, generator=rng(seed))
+
+
+def sd(value):
+    return torch.full((1,), value)
+
+
+def error(image, truth):
+    return float((image - truth).square().mean())
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (12, 24, 20)])
+def test_most_of_the_noise_goes_and_what_repeats_itself_stays(shape):
+    clean = waves(*shape)
+    seen = noisy(clean, 0.5)
+    first = patches.low_rank(seen, sd(0.5))
+    assert error(first, clean) < 0.25 * 0.5**2
+    assert error(patches.wiener(seen, first, sd(0.5)), clean) < 0.2 * 0.5**2
+
+
+def test_a_better_pilot_gives_a_better_result():
+    clean = waves(64, 64)
+    seen = noisy(clean, 0.5)
+    pilots = (seen, patches.low_rank(seen, sd(0.5)), clean)
+    errors = [error(patches.wiener(seen, pilot, sd(0.5)), clean) for pilot in pilots]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_without_noise_nothing_changes():
+    clean = waves(40, 40)
+    torch.testing.assert_close(patches.low_rank(clean, sd(1e-4)), clean, atol=1e-3, rtol=0)
+    torch.testing.assert_close(patches.wiener(clean, clean, sd(1e-4)), clean, atol=1e-3, rtol=0)
+
+
+def test_noise_alone_is_flattened():
+    only = noisy(torch.zeros(1, 64, 64), 1.0)
+    first = patches.low_rank(only, sd(1.25))
+    assert float(first.std()) < 0.25
+    assert float(first.mean()) == pytest.approx(float(only.mean()), abs=0.02)
+
+
+def test_colours_help_each_other():
+    clean = waves(48, 48).expand(3, -1, -1)
+    seen = noisy(clean, 0.5)
+    alone = torch.cat([patches.low_rank(channel[None], sd(0.5)) for channel in seen])
+    assert error(patches.low_rank(seen, sd(0.5)), clean) < 0.7 * error(alone, clean)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 5), (1, 7, 30), (2, 16, 9), (1, 2, 9, 9), (1, 4, 4, 4)])
+def test_images_smaller_than_a_search_are_no_problem(shape):
+    seen = noisy(torch.zeros(shape), 1.0)
+    for result in (patches.low_rank(seen, sd(1.0)), patches.wiener(seen, seen, sd(1.0))):
+        assert result.shape == shape
+        assert bool(result.isfinite().all())
+
+
+def test_constant_parts_are_no_problem():
+    seen = torch.zeros(1, 40, 40)
+    seen[:, :, 20:] = noisy(torch.zeros(1, 40, 20), 1.0)
+    for result in (patches.low_rank(seen, sd(1.0)), patches.wiener(seen, torch.zeros_like(seen), sd(1.0))):
+        assert bool(result.isfinite().all())
+        assert float(result[:, :, :10].abs().max()) < 0.2
+
+
+def test_the_result_does_not_depend_on_how_much_is_searched_at_once(monkeypatch):
+    seen = noisy(waves(60, 40), 0.5)
+    whole = patches.low_rank(seen, sd(0.5))
+    monkeypatch.setattr(patches, "BAND", 600)
+    monkeypatch.setattr(patches, "AT_ONCE", 50)
+    torch.testing.assert_close(patches.low_rank(seen, sd(0.5)), whole, atol=1e-4, rtol=1e-4)
+
+
+def test_a_shifted_image_gives_a_shifted_result():
+    clean = waves(61, 64)
+    seen = noisy(clean, 0.5)
+    inside = (slice(None), slice(20, 40), slice(20, 40))
+    moved = (slice(None), slice(20 - patches.STEP, 40 - patches.STEP), slice(20, 40))
+    first, second = patches.low_rank(seen, sd(0.5)), patches.low_rank(seen[:, patches.STEP :], sd(0.5))
+    torch.testing.assert_close(first[inside], second[moved], atol=0.05, rtol=0)
