@@ -5,8 +5,9 @@ import pytest
 import torch
 from scenes import noisy, problem, rng, scene, tiny
 
+from dip_sci import combination
 from dip_sci.baseline import classical_methods
-from dip_sci.combination import NETWORK, WIENER, Combination, blend, combine
+from dip_sci.combination import NETWORK, WIENER, Combination, combine
 from dip_sci.image import Image
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
@@ -177,4 +178,4 @@ def test_known_weights_give_the_same_blend():
     estimate = guess(y)[None]
     *_, found = combine(observed, estimate, lambda other: guess(other.observation)[None], g)
     assert found.piloting
-    torch.testing.assert_close(blend(observed, estimate, found.weights, found.piloting), found.estimate)
+    torch.testing.assert_close(combination.blend(observed, estimate, found.weights, found.piloting), found.estimate)
