@@ -97,7 +97,7 @@ class Common(BaseModel):
     axes: str | None = None
     """Meaning of the scan's dimensions (for instance TYX), where its file does not say."""
     series: str | None = None
-    """Number of the DICOM series to read, where a folder holds several."""
+    """Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several."""
     checkpoint: Path | None = None
     """File (.npz) that a long run is saved in on the way; the same command goes on from it if it was cut off."""
     report: Switch = False
@@ -298,7 +298,7 @@ def convert(
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     series
-        Number of the DICOM series to read, where a folder holds several.
+        Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several.
     overwrite
         Replace an existing result.
     as_json
@@ -342,7 +342,7 @@ def info(
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     series
-        Number of the DICOM series to read, where a folder holds several.
+        Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several.
     as_json
         Print it as JSON.
     """

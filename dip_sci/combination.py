@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,12 +81,15 @@ class Combination:
         By name, the network's under `NETWORK`.
     risks
         By name: estimated mean square error over the noise's variance.
+    piloting
+        Weights of the blend that is the pilot of the Wiener filter; empty where there is none.
     """
 
     estimate: Tensor
     baseline: Tensor
     weights: dict[str, float]
     risks: dict[str, float]
+    piloting: dict[str, float] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -175,7 +178,33 @@ def combine(
     if piloting:
         mixed = mixed + weights[WIENER] * _refined(problem, pilot, 1.0)
     yield 1.0
-    yield Combination(mixed, baseline, weights, risks)
+    yield Combination(mixed, baseline, weights, risks, piloting)
+
+
+def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], piloting: dict[str, float]) -> Tensor:
+    """Mix a network's estimate with other methods' results by weights that are known.
+
+    Parameters
+    ----------
+    problem
+        What was observed.
+    estimate
+        What the networks made of it, ``(K, N, C, *spatial)``.
+    weights, piloting
+        As of a `Combination`.
+    """
+    methods = [
+        *classical_methods(correlated=not problem.texture.independent),
+        Classical(LOW_RANK, patches.low_rank),
+    ]
+    pilot = piloting.get(NETWORK, 0.0) * estimate.mean(dim=0)
+    mixed = weights.get(NETWORK, 1.0) * estimate
+    for method in methods:
+        share, leading = weights.get(method.name, 0.0), piloting.get(method.name, 0.0)
+        if share > 0 or leading > 0:
+            result = _apply(method.apply, problem, 1.0)
+            pilot, mixed = pilot + leading * result, mixed + share * result
+    return mixed + weights[WIENER] * _refined(problem, pilot, 1.0) if piloting else mixed
 
 
 class _Look:

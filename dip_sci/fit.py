@@ -123,7 +123,8 @@ class Fitted:
     restarts
         1 if the fit diverged once and went on at half the rate.
     again
-        Applies the fitted networks to another observation; ``None`` where they never see one.
+        Applies the fitted networks to another observation, in few passes or as many as are given; ``None`` where they
+        never see one.
     network
         The averaged networks; ``None`` where the outputs were averaged instead.
     """
@@ -135,8 +136,16 @@ class Fitted:
     data_terms: list[float]
     stop_curve: list[tuple[int, float]]
     restarts: int
-    again: Callable[[Problem], Tensor] | None
+    again: Again | None
     network: nn.Module | None = None
+
+
+class Again(Protocol):
+    """The fitted networks, to be applied to another observation."""
+
+    def __call__(self, problem: Problem, passes: int | None = None) -> Tensor:
+        """Return what they make of it, ``(K, N, C, *spatial)``."""
+        ...
 
 
 class Ensemble(nn.Module):
@@ -441,15 +450,15 @@ class _Run:
         # A function of seed and step alone: nothing to save, and the same after a restart.
         return torch.Generator(self.device).manual_seed(self.settings.seed * 1_000_003 + step)
 
-    def again(self) -> Callable[[Problem], Tensor] | None:
+    def again(self) -> Again | None:
         """Freeze the best averaged networks, to apply them to other observations."""
         if not isinstance(self.average, WeightAverage):
             return None
         network = self._network(self.average.network(best=True))
 
         @torch.no_grad()
-        def restore(problem: Problem) -> Tensor:
-            other = self.supervision.on(problem)
+        def restore(problem: Problem, passes: int | None = None) -> Tensor:
+            other = self.supervision.on(problem, passes)
             assert other is not None
             *_, estimate = other.passes(network, self._rng(-2))
             return estimate.float()

@@ -134,6 +134,7 @@ class Opened:
             background=self.background,
             cancel=cancel,
             checkpoint=self.job.checkpoint,
+            scratch=self.target.file.parent,
         )
         report = result.report
         event("restored", reason=report.reason.name, steps=report.steps, seconds=report.seconds, device=report.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,20 +111,60 @@ class Preparation:
         self.estimates = self._estimate(measured if background is None else _in_background(measured, background))
         varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
         self.constant = not varies.any()
-        spread_out = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        self._varies = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
         self._place = tuple(slice(b.start * f, b.stop * f) for b, f in zip(self._box, finer, strict=True))
+        stable = self._stable(values, seen)
+        self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
+        self._light = Scaling.fit(np.where(seen, values, 0), seen) if self.task.linear else self.scaling
+        weighty = np.ones(image.shape, bool) if region is None else region
+        self._observe(stable, seen, measured, weighty)
+
+    def on(self, part: Image) -> Preparation:
+        """Prepare another part of the same scan for denoising, by the noise and the scaling that were found here.
+
+        Parameters
+        ----------
+        part
+            With the same axes, of any size along those of space and time.
+        """
+        other = copy.copy(self)
+        measured = part.measured()
+        other.image, other.canvas, other.inside = part, part, measured
+        other._box = other._place = _box(part, None)
+        other._whole = _as_float(part.array)
+        other._shape = other._whole[other._box].shape
+        values, seen = self.layout.stack(other._whole[other._box]), self.layout.stack(measured[other._box])
+        other._stack_shape = values.shape
+        other._observe(other._stable(values, seen), seen, measured, np.ones(part.shape, bool))
+        return other
+
+    def even(self) -> bool:
+        """Take the noise to be as strong everywhere; return whether it was found not to be."""
+        found = [e.structure for e in self.estimates]
+        self.estimates = [
+            e if e.structure is None else replace(e, structure=replace(e.structure, sd_map=None))
+            for e in self.estimates
+        ]
+        return any(s is not None and s.sd_map is not None for s in found)
+
+    def _stable(self, values: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
+        stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
+        stable[~seen] = 0
+        return stable
+
+    def _observe(
+        self, stable: NDArray[Any], seen: NDArray[np.bool_], measured: NDArray[np.bool_], weighty: NDArray[np.bool_]
+    ) -> None:
+        """Keep what the network is taught with; channels that do not vary are left as they are."""
         self._result = self.canvas.array[self._place].shape
         self._result_stack: tuple[int, ...] = self.layout.stack(self.canvas.array[self._place]).shape
         self.inside = self.inside.copy()
-        self.inside[self._place] &= self.layout.unstack(np.broadcast_to(spread_out, self._result_stack), self._result)
-        stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
-        stable[~seen] = 0
-        self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
+        spread_out = np.broadcast_to(self._varies, self._result_stack)
+        self.inside[self._place] &= self.layout.unstack(spread_out, self._result)
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
         self._seen, self._measured = seen, measured
-        self._light = Scaling.fit(np.where(seen, values, 0), seen) if self.task.linear else self.scaling
-        weighty = np.ones(image.shape, bool) if region is None else region
-        self._weights = np.where(self.layout.stack(weighty[self._box]) & spread_out, 1.0, recipe.fit.outside) * seen
+        within = self.layout.stack(weighty[self._box]) & self._varies
+        self._weights = (np.where(within, 1.0, self.recipe.fit.outside) * seen).astype(np.float32)
 
     @property
     def images(self) -> int:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dip_sci import choices, device, generators, preferences, stopping, supervision
+from dip_sci import choices, device, generators, preferences, sample, stopping, supervision
 from dip_sci.checkpoint import Checkpoint, identity
-from dip_sci.combination import Combination, combine, keep
+from dip_sci.combination import NETWORK, Combination, combine, keep
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
+from dip_sci.large import Tiles
 from dip_sci.preparation import Preparation
 from dip_sci.recipe import Recipe
 from dip_sci.region import region_array
@@ -110,6 +111,7 @@ def iter_restore(
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    scratch: Path | None = None,
 ) -> Generator[Progress[NDArray[Any]], None, Restoration]:
     """Restore one image, step by step.
 
@@ -119,6 +121,8 @@ def iter_restore(
         As for `denoise`.
     task
         What is asked for, bound to this image; by default to remove its noise.
+    scratch
+        Folder for what does not fit the memory; ``None`` for the system's own.
 
     Yields
     ------
@@ -136,7 +140,8 @@ def iter_restore(
         As for `denoise`.
     """
     started = time.monotonic()
-    recipe, task, image = recipe or Recipe(), task or Task(), image.loaded()
+    recipe, task = recipe or Recipe(), task or Task()
+    image = image if task.name == Task.name else image.loaded()
     earlier: Restoration | None = None
     dtype = image.dtype
     if task.denoises_first(recipe):
@@ -146,7 +151,14 @@ def iter_restore(
     recipe, reasons = preferences.of(task, recipe, image)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     noise_only, inside = region_array(image, background, "background region"), region_array(image, region)
+    large = sample.is_large(image) and choice.recipe.supervision.kind == "recorrupted" and task.name == Task.name
+    whole, places = image, _places(image, choice.recipe, inside, noise_only) if large else []
+    if large:
+        image, inside = sample.cut(image, places), None
+        noise_only = None if noise_only is None else sample.cut(whole.with_array(noise_only), places).array
+    image = image.loaded()
     prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype)
+    uneven = large and prepared.even()
     choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
     choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
@@ -163,6 +175,8 @@ def iter_restore(
             if not run.complete:
                 break
             yield from run.combine(problem if kept is None else problem.weighted(kept), cancel)
+    if large:
+        yield from run.apply(whole, region_array(whole, region), len(places), uneven, scratch, cancel)
     return run.restoration()
 
 
@@ -193,6 +207,13 @@ def _on_canvas(task: Task, image: Image, preview: Callable[[], NDArray[Any]]) ->
     return task.canvas(image.with_array(preview())).array
 
 
+def _places(image: Image, recipe: Recipe, *masks: NDArray[np.bool_] | None) -> list[tuple[slice, ...]]:
+    """Choose the parts from which a large image is learned."""
+    generator = recipe.generator
+    wanted = [mask for mask in masks if mask is not None]
+    return sample.places(image, str(generator.ndim), generator.neighbours or 0, recipe.seed, wanted)
+
+
 class _Run:
     """What the fits of one image have yielded so far."""
 
@@ -216,6 +237,9 @@ class _Run:
         self.made_of = ""
         self.checkpoint: Checkpoint | None = None
         self.resumed = ""
+        self.whole: Image | None = None
+        self.tiles: Tiles | None = None
+        self.more: list[str] = []
 
     @property
     def complete(self) -> bool:
@@ -290,6 +314,41 @@ class _Run:
             if limit is not None and time.monotonic() - self.started > limit:
                 return
 
+    def apply(
+        self,
+        whole: Image,
+        region: NDArray[np.bool_] | None,
+        parts: int,
+        uneven: bool,
+        scratch: Path | None,
+        cancel: threading.Event | None,
+    ) -> Steps:
+        """Apply what was learned from parts of a large image to all of it, tile by tile."""
+        self.whole = whole
+        fitted = self.fits[-1] if self.fits else None
+        if fitted is None or fitted.again is None or fitted.reason is StopReason.CANCELLED:
+            return
+        share = min(self.prepared.image.array.size / whole.array.size, 1.0)
+        self.more.append(f"The image is large: it was learned from {parts} parts of it, {share:.0%} of its voxels.")
+        if uneven:
+            self.more.append("The noise was taken to be as strong everywhere, since the image is large.")
+        mixing = self.combinations[-1] if self.combinations else None
+        weights, piloting = ({NETWORK: 1.0}, {}) if mixing is None else (mixing.weights, mixing.piloting)
+        tiles = self.tiles = Tiles(whole, region, self.prepared, fitted.again, (weights, piloting), self.where, scratch)
+        # The sample's own result is not needed any more.
+        none = torch.empty(0)
+        self.estimates, self.combinations = [], [replace(c, estimate=none, baseline=none) for c in self.combinations]
+        began = time.monotonic()
+        for done in tiles.run():
+            left = (time.monotonic() - began) * (1 - done) / done
+            if self.last is not None:
+                still = replace(self.last, eta=left, memory=device.memory_in_use(self.where))
+                yield self._progress(still, len(self.fits) - 1)
+            if cancel is not None and cancel.is_set() and done < 1:
+                self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
+                self.more.append(f"Only {done:.0%} of the image was restored before the end; the rest is as it was.")
+                return
+
     def _noise_fits(self, problem: Problem) -> bool:
         """Whether the noise is as strong as its model says, going by how far predictions of hidden voxels miss."""
         options, terms = self.recipe.supervision, self.fits[-1].data_terms
@@ -299,9 +358,7 @@ class _Run:
         return LEAST_MISS < seen / float(problem.sigma.square().mean()) < MOST_MISS
 
     def restoration(self) -> Restoration:
-        nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
-        stacks = torch.cat(self.estimates, dim=1).cpu().numpy() if self.estimates else nothing
-        result, clipped = self.prepared.finish(*self.prepared.values(stacks.mean(axis=0)))
+        result, clipped, spread, baseline = self._result()
         last = self.fits[-1] if self.fits else None
         best = self.combinations[-1] if self.combinations else None
         report = Report(
@@ -324,7 +381,20 @@ class _Run:
             notes=tuple(self._notes(clipped)),
             advice=self._advice(),
         )
-        return Restoration(result, self._spread(stacks), self._baseline(), report)
+        return Restoration(result, spread, baseline, report)
+
+    def _result(self) -> tuple[Image, int, Image | None, Image | None]:
+        """Return the restored image, how many voxels were clipped, the spread and the baseline."""
+        if self.tiles is not None:
+            return *self.tiles.result(), self.tiles.spread(), None
+        if self.whole is not None:
+            promised = self.recipe.output.dtype == "float32"
+            as_it_was = self.whole.with_array(self.whole.array.astype("float32")) if promised else self.whole
+            return as_it_was, 0, None, None
+        nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
+        stacks = torch.cat(self.estimates, dim=1).cpu().numpy() if self.estimates else nothing
+        result, clipped = self.prepared.finish(*self.prepared.values(stacks.mean(axis=0)))
+        return result, clipped, self._spread(stacks), self._baseline()
 
     def _advice(self) -> tuple[str, ...]:
         prepared = self.prepared
@@ -350,7 +420,7 @@ class _Run:
 
     def _notes(self, clipped: int) -> list[str]:
         prepared, fits, parts = self.prepared, self.fits, self.parts
-        notes = list(prepared.image.source.notes)
+        notes = [*prepared.image.source.notes, *self.more]
         saved = None if self.checkpoint is None else self.checkpoint.note
         notes += [note for note in (self.resumed, saved) if note]
         if fits and len(fits) < parts:
@@ -378,6 +448,8 @@ class _Run:
         earlier = tuple(self.estimates[:done])
 
         def preview() -> NDArray[Any]:
+            if self.tiles is not None:
+                return np.asarray(self.tiles.result()[0].array)
             stack = torch.cat([*earlier, progress.preview()], dim=1).mean(dim=0)
             return self.prepared.values(stack.cpu().numpy())[0]
 

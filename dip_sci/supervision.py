@@ -134,8 +134,11 @@ class Supervision(Protocol):
         """Mean square error of what the network makes of the observation, by Stein's unbiased estimate."""
         ...
 
-    def on(self, problem: Problem) -> Supervision | None:
-        """Return the same supervision for another observation; ``None`` where the network never sees one."""
+    def on(self, problem: Problem, passes: int | None = None) -> Supervision | None:
+        """Return the same supervision for another observation; ``None`` where the network never sees one.
+
+        Its estimate averages so many passes; by default a few, which tell how good the network is.
+        """
         ...
 
 
@@ -218,7 +221,7 @@ class Full:
         """See `Supervision`: one pass, without jitter."""
         yield network(self.z)
 
-    def on(self, problem: Problem) -> None:
+    def on(self, problem: Problem, passes: int | None = None) -> None:
         """See `Supervision`: the input is noise."""
 
     def risk(self, network: Network) -> float:
@@ -281,10 +284,10 @@ class _Recorrupted:
         fixed = torch.Generator(problem.observation.device).manual_seed(0)
         self.probe = [place for _ in range(PROBES) for place in self.patches.draw(fixed)]
 
-    def on(self, problem: Problem) -> Self:
-        """See `Supervision`: to apply the fitted network, not to fit; in few passes."""
+    def on(self, problem: Problem, passes: int | None = None) -> Self:
+        """See `Supervision`: to apply the fitted network, not to fit."""
         other = copy.copy(self)
-        other.problem, other.count = problem, min(self.count, FEW_PASSES)
+        other.problem, other.count = problem, passes or min(self.count, FEW_PASSES)
         return other
 
     def sure(self, network: Network) -> float:

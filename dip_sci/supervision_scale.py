@@ -47,10 +47,10 @@ class _Scale:
         self.inside = problem.observation.shape[1]
         self.count = 1
 
-    def on(self, problem: Problem) -> Self:
+    def on(self, problem: Problem, passes: int | None = None) -> Self:
         """See `Supervision`."""
         other = copy.copy(self)
-        other.observed, other.count = problem, 1
+        other.observed, other.count = problem, passes or 1
         return other
 
     def risk(self, network: Network) -> float:

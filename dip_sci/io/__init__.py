@@ -40,7 +40,8 @@ def read(
         slices in the order of their instance numbers, whatever their positions.
     series
         Which series of a DICOM folder to read, where it holds several: its number, or its place in the
-        list that the error without it shows (``"#2"``), or its SeriesInstanceUID.
+        list that the error without it shows (``"#2"``), or its SeriesInstanceUID. Likewise which part of a DICOM
+        series or file of several echoes, b-values or times, and which image of an ND2, LIF or CZI file of several.
     lazy
         Leave the values in the file where they can be read part by part: OME-Zarr, uncompressed NIfTI and
         TIFF. The image's array is a `Lazy` one then; for other files this does nothing.

@@ -59,8 +59,7 @@ def derivative(source: Path, folder: Path, suffix: str, desc: str = DESC) -> Pat
         raise WriteError(
             f"{folder} lies among the raw data of the BIDS dataset {root}; choose {root / 'derivatives' / 'dip_sci'}."
         )
-    own = registry.full_suffix(source)
-    *entities, kind = source.name[: len(source.name) - len(own)].split("_")
+    *entities, kind = _stem(source).split("_")
     entities = [e for e in entities if not e.startswith("desc-")]
     name = "_".join([*entities, f"desc-{desc}", kind]) + suffix
     return folder / source.absolute().parent.relative_to(root) / name
@@ -71,8 +70,7 @@ def sidecar(source: Path) -> dict[str, Any]:
     root = dataset_of(source)
     assert root is not None
     below = source.absolute().relative_to(root).as_posix()
-    beside = source.with_name(source.name[: len(source.name) - len(registry.full_suffix(source))] + ".json")
-    own = _object(beside)
+    own = _inherited(source, root)
     # Required of derivatives of MR; a raw scan has its skull.
     raw = source.absolute().parent.name in MR and _object(root / DESCRIPTION).get("DatasetType", "raw") == "raw"
     return {
@@ -81,6 +79,30 @@ def sidecar(source: Path) -> dict[str, Any]:
         **({"SkullStripped": False} if raw else {}),
         **{key: own[key] for key in STILL_TRUE if key in own},
     }
+
+
+def _inherited(source: Path, root: Path) -> dict[str, Any]:
+    """Return what the sidecars of a scan say: those further down win (BIDS' inheritance principle).
+
+    A sidecar above a scan holds for it where its suffix is the scan's and its entities are some of the scan's.
+    """
+    *entities, kind = _stem(source).split("_")
+    below = source.absolute().relative_to(root).parts[:-1]
+    said: dict[str, Any] = {}
+    for depth in range(len(below) + 1):
+        fit = []
+        for file in sorted(root.joinpath(*below[:depth]).glob("*.json")):
+            *named, of = file.name[: -len(".json")].split("_")
+            if of == kind and set(named) <= set(entities):
+                fit.append((len(named), file))
+        # BIDS allows one per folder; where there are more, the one that says more of the scan wins.
+        for _, file in sorted(fit):
+            said |= _object(file)
+    return said
+
+
+def _stem(source: Path) -> str:
+    return source.name[: len(source.name) - len(registry.full_suffix(source))]
 
 
 def prepare(source: Path, folder: Path, target: Path, version: str) -> None:
