@@ -158,7 +158,7 @@ class _HoleEffort(NamedTuple):
 
 
 HOLE_EFFORT = {
-    "2d": _HoleEffort((48,) * 5, 128, 0.004, {"fast": 200, "balanced": 700, "best": 2500}),
+    "2d": _HoleEffort((48,) * 5, 256, 0.002, {"fast": 120, "balanced": 400, "best": 1500}),
     "3d": _HoleEffort((16,) * 4, 64, 0.002, {"fast": 120, "balanced": 300, "best": 900}),
 }
 
