@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dip_sci import choices, device
+from dip_sci.errors import Cancelled
 from dip_sci.recipe import Recipe
 from dip_sci.restore import iter_restore
 
 if TYPE_CHECKING:
+    import threading
+
     from dip_sci.image import Image
 
 TRIAL = 4
@@ -34,17 +37,31 @@ class Cost:
     memory: int
 
 
-def expected_cost(image: Image, recipe: Recipe | None = None) -> Cost:
+def expected_cost(image: Image, recipe: Recipe | None = None, cancel: threading.Event | None = None) -> Cost:
     """Predict time and memory of a run by doing its first steps.
+
+    Parameters
+    ----------
+    image, recipe
+        As for `denoise`.
+    cancel
+        When set (from another thread), the prediction is given up after the current step.
 
     Raises
     ------
     ImageError, RecipeError
         As for `denoise`.
+    Cancelled
+        If it was given up.
     """
     began = time.monotonic()
     run = iter_restore(image, recipe)
-    steps = [(time.monotonic(), progress) for progress in itertools.islice(run, TRIAL)]
+    steps = []
+    for progress in itertools.islice(run, TRIAL):
+        steps.append((time.monotonic(), progress))
+        if cancel is not None and cancel.is_set():
+            run.close()
+            raise Cancelled("The prediction was given up.")
     if not steps:
         return Cost(time.monotonic() - began, device.memory_in_use(device.pick("cpu")))
     times, progress = [t for t, _ in steps], steps[-1][1]

@@ -9,6 +9,7 @@ from dip_sci.errors import DipSciError
 from napari_plugin._worker import in_words
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Generator
 
     from dip_sci.image import Image
@@ -46,7 +47,9 @@ class Facts:
     error: str = ""
 
 
-def facts(image: Callable[[], Image], recipe: Recipe, *, cost: bool) -> Generator[Facts, None, Facts]:
+def facts(
+    image: Callable[[], Image], recipe: Recipe, *, cost: bool, over: threading.Event
+) -> Generator[Facts, None, Facts]:
     """Measure the noise of an image, then, if asked to, predict what its restoration takes.
 
     Parameters
@@ -57,6 +60,8 @@ def facts(image: Callable[[], Image], recipe: Recipe, *, cost: bool) -> Generato
         How it would be restored.
     cost
         Whether to run the first steps.
+    over
+        When set, nobody wants to know any more.
     """
     from dip_sci import choices, device
     from dip_sci.preparation import Preparation
@@ -74,17 +79,17 @@ def facts(image: Callable[[], Image], recipe: Recipe, *, cost: bool) -> Generato
         found = Facts(sentences, tuple(_parameters(prepared.estimates[0].model).items()), found.device)
         yield found
         if cost and not prepared.constant:
-            found = Facts(found.noise, found.parameters, found.device, predicted(what, recipe))
+            found = Facts(found.noise, found.parameters, found.device, predicted(what, recipe, over))
     except DipSciError as error:
         return Facts(device=found.device, error=str(error))
     return found
 
 
-def predicted(image: Image, recipe: Recipe) -> str:
+def predicted(image: Image, recipe: Recipe, over: threading.Event | None = None) -> str:
     """Say what a run will take, from its first steps."""
     from dip_sci.cost import expected_cost
 
-    cost = expected_cost(image, recipe)
+    cost = expected_cost(image, recipe, over)
     return f"about {in_words(cost.seconds)}, {cost.memory / 2**30:.1f} GB"
 
 

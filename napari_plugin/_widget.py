@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -50,6 +51,7 @@ class Restore(Container[Widget]):
         self.live: Live | None = None
         self._bar: Any = None
         self._tickets = 0
+        self._over = threading.Event()
         self._is_trial = False
         self.facts = Facts()
         self._make()
@@ -103,8 +105,12 @@ class Restore(Container[Widget]):
         self.as_command.changed.connect(lambda _: self._copy("command"))
 
     def _layers_changed(self, _event: Any = None) -> None:
-        if not self.life.over:
-            self.choice.layers_changed()
+        if self.life.over:
+            return
+        self.choice.layers_changed()
+        if self.life.run is None and self.live is not None and not self.live.is_shown:
+            # Nothing is left to go back to, to compare or to save.
+            self.results.leave()
 
     def _changed(self) -> None:
         if not hasattr(self, "_pause"):
@@ -138,7 +144,9 @@ class Restore(Container[Widget]):
         self._tickets += 1
         ticket = self._tickets
         self.how.noise.value = "measuring ..."
-        worker = create_worker(facts, source, recipe, cost=size <= SMALL and _in_memory(layer))
+        self._over.set()
+        self._over = threading.Event()
+        worker = create_worker(facts, source, recipe, cost=size <= SMALL and _in_memory(layer), over=self._over)
 
         def heard(found: Facts) -> None:
             if self.life.over or ticket != self._tickets:
@@ -195,6 +203,7 @@ class Restore(Container[Widget]):
     def _launch(self, job: Job, title: str) -> None:
         # Nothing that is still being measured may take the processor from the run, or change the window.
         self._tickets += 1
+        self._over.set()
         run = self.life.run = Run(job, Snapshots(_settings.snapshots()), previews=_settings.preview())
         self._running(on=True)
         self._bar = progress(total=1, desc=title)

@@ -18,7 +18,7 @@ def test_the_flows_in_a_real_window():
         why = f"window tests skipped: {', '.join(missing)} missing; install the packages of .ci/debian.txt"
         # .ci/run must not pass without them.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
-    environment = {**os.environ, "QT_QPA_PLATFORM": "xcb", "DIP_SCI_WINDOW": "1"}
+    environment = {**os.environ, "QT_QPA_PLATFORM": "xcb", "DIP_SCI_WINDOW": "1", "OMP_WAIT_POLICY": "passive"}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "PYTEST_CURRENT_TEST"):
         environment.pop(name, None)
     screen = ["xvfb-run", "-a", "-s", "-screen 0 1280x900x24"]

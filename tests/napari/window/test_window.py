@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import ImageGrab
 from qtpy.QtCore import QPoint, QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog, QMenu
+from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QMenu
 from scenes import TINY
 
 from dip_sci import cli, io, samples
@@ -190,9 +190,12 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
     click(widget.choice.region.native)
     xdotool("key", "Down", "Return")
     qtbot.waitUntil(lambda: widget.choice.region.value is labels, timeout=5000)
-    area = widget.run_button.native
-    click(area)
-    qtbot.waitUntil(lambda: widget.running is None and bool(widget.live.states), timeout=120_000)
+    # The row that says what the region means has moved the buttons down.
+    qtbot.wait(500)
+    first = widget.live
+    click(widget.run_button.native)
+    qtbot.waitUntil(lambda: widget.live is not first, timeout=10_000)
+    qtbot.waitUntil(lambda: widget.running is None, timeout=120_000)
     result = widget.live.layer
     final = result.data.copy()
     picture("5_done", qtbot)
@@ -208,7 +211,20 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
 
     # Save by name, open again.
     target = tmp_path / "saved.tif"
-    QTimer.singleShot(1500, lambda: subprocess.Popen(["xdotool", "type", "--delay", "5", f"{target}\n"]))
+    typing = QTimer()
+
+    def type_name():
+        shown = [w for w in QApplication.topLevelWidgets() if isinstance(w, QFileDialog) and w.isVisible()]
+        if shown:
+            typing.stop()
+            line = shown[0].findChild(QLineEdit, "fileNameEdit")
+            at = line.mapToGlobal(line.rect().center())
+            # Without a window manager nobody gives the dialog the keyboard: the pointer does.
+            into = ["mousemove", at.x(), at.y(), "sleep", 0.3, "click", 1, "sleep", 0.3, "key", "ctrl+a", "sleep", 0.2]
+            subprocess.Popen(["xdotool", *map(str, into), "type", "--delay", "20", f"{target}\n"])
+
+    typing.timeout.connect(type_name)
+    typing.start(100)
     click(widget.results.save.native)
     qtbot.waitUntil(target.with_suffix(".json").exists, timeout=20_000)
     assert not [w for w in QApplication.topLevelWidgets() if isinstance(w, QFileDialog) and w.isVisible()]
