@@ -287,7 +287,9 @@ class Preparation:
             The result, and how many voxels were clipped.
         """
         dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.dtype
-        array = self.canvas.array.astype(dtype) if dtype.kind == "f" else cast(self.canvas.array, dtype)[0]
+        kept = self.canvas.array
+        # Casting goes by way of float64, which cannot hold all 64-bit integers.
+        array = kept.astype(dtype) if dtype.kind == "f" or kept.dtype == dtype else cast(kept, dtype)[0]
         array[replaced], clipped = cast(values[replaced], dtype, self.image.value_range)
         return self.canvas.with_array(array), clipped
 

@@ -176,6 +176,6 @@ def test_known_weights_give_the_same_blend():
     y, one = truth + 0.3 * torch.randn(truth.shape, generator=g), torch.ones_like(truth)
     observed = Problem(y, one, one, torch.full_like(y, 0.3), Identity((1.0, 1.0)))
     estimate = guess(y)[None]
-    *_, found = combine(observed, estimate, lambda other: guess(other.observation)[None], g)
+    *_, found = combine(observed, estimate, lambda other: guess(other.observation)[None], g, correlated=False)
     assert found.piloting
     torch.testing.assert_close(combination.blend(observed, estimate, found.weights, found.piloting), found.estimate)
