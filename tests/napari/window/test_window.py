@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import ImageGrab
 from qtpy.QtCore import QPoint, QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QMenu
+from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdit, QMenu
 from scenes import TINY
 
 from dip_sci import cli, io, samples
@@ -217,11 +217,17 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
         shown = [w for w in QApplication.topLevelWidgets() if isinstance(w, QFileDialog) and w.isVisible()]
         if shown:
             typing.stop()
-            line = shown[0].findChild(QLineEdit, "fileNameEdit")
-            at = line.mapToGlobal(line.rect().center())
-            # Without a window manager nobody gives the dialog the keyboard: the pointer does.
-            into = ["mousemove", at.x(), at.y(), "sleep", 0.3, "click", 1, "sleep", 0.3, "key", "ctrl+a", "sleep", 0.2]
-            subprocess.Popen(["xdotool", *map(str, into), "type", "--delay", "20", f"{target}\n"])
+            line, buttons = shown[0].findChild(QLineEdit, "fileNameEdit"), shown[0].findChild(QDialogButtonBox)
+            button = buttons.button(QDialogButtonBox.StandardButton.Save)
+            name, save = (w.mapToGlobal(w.rect().center()) for w in (line, button))
+            # Without a window manager nobody gives the dialog the keyboard: the pointer does. A list of like names
+            # may lie over the dialog and take the first click.
+            chain = (
+                f"xdotool mousemove {name.x()} {name.y()} sleep 0.3 click 1 sleep 0.3 key ctrl+a",
+                f"xdotool type --delay 20 {shlex.quote(str(target))}",
+                f"xdotool sleep 0.5 mousemove {save.x()} {save.y()} click 1 sleep 0.5 click 1",
+            )
+            subprocess.Popen(["sh", "-c", " && ".join(chain)])
 
     typing.timeout.connect(type_name)
     typing.start(100)
