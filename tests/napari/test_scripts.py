@@ -35,7 +35,7 @@ def test_every_option_reaches_the_command_line(name):
     script = Script(TASKS["denoise"], recipe.model_dump(exclude_unset=True), "a b.tif", axes="YX")
     found = parsed(script.command())
     assert Recipe().merged(found["options"].model_dump(exclude_unset=True)) == recipe
-    assert (str(found["source"]), found["axes"]) == ("a b.tif", "YX")
+    assert (str(found["source"]), found["common"].axes) == ("a b.tif", "YX")
 
 
 @pytest.fixture
