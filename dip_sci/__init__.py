@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from dip_sci.compression import Compression, compress, iter_compress
     from dip_sci.decompression import decompress
     from dip_sci.errors import DipSciError
+    from dip_sci.functions import deconvolve, fuse, inpaint, super_resolve
     from dip_sci.image import Image
     from dip_sci.inversion import iter_pre_image, pre_image
     from dip_sci.io import read, write
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
-    from dip_sci.restore import denoise, inpaint, iter_restore, super_resolve
+    from dip_sci.restore import denoise, iter_restore
 
 __version__ = "0.1.0"
 
@@ -33,12 +34,14 @@ _HOME = {
     "compress": "dip_sci.compression",
     "decompress": "dip_sci.decompression",
     "denoise": "dip_sci.restore",
-    "inpaint": "dip_sci.restore",
+    "deconvolve": "dip_sci.functions",
+    "fuse": "dip_sci.functions",
+    "inpaint": "dip_sci.functions",
     "iter_compress": "dip_sci.compression",
     "iter_pre_image": "dip_sci.inversion",
     "iter_restore": "dip_sci.restore",
     "pre_image": "dip_sci.inversion",
-    "super_resolve": "dip_sci.restore",
+    "super_resolve": "dip_sci.functions",
     "read": "dip_sci.io",
     "write": "dip_sci.io",
 }
@@ -51,7 +54,9 @@ __all__ = [
     "Restoration",
     "compress",
     "decompress",
+    "deconvolve",
     "denoise",
+    "fuse",
     "inpaint",
     "iter_compress",
     "iter_pre_image",

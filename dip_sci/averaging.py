@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from dip_sci.supervision import Passes
+
 
 class Average(Protocol):
     """The running average that becomes the estimate, in float32."""
@@ -24,15 +26,18 @@ class Average(Protocol):
         """Remember the average as it is now: the best so far."""
         ...
 
-    def estimate(self, *, best: bool) -> Iterator[Tensor]:
-        """Yield ``(K, N, C, *spatial)``, better and better, from the current or the best average."""
+    def estimate(self, *, best: bool, made: Passes | None = None) -> Iterator[Tensor]:
+        """Yield ``(K, N, C, *spatial)``, better and better, from the current or the best average.
+
+        `made` are passes made before, which are gone on from.
+        """
         ...
 
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> dict[str, Any]:
         """Return what `load` needs to come back to this state; not a copy."""
         ...
 
-    def load(self, state: tuple[Any, ...]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Come back to a state."""
         ...
 
@@ -56,25 +61,27 @@ class OutputAverage:
         assert self.mean is not None
         self.best = self.mean.clone()
 
-    def estimate(self, *, best: bool) -> Iterator[Tensor]:
+    def estimate(self, *, best: bool, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Average`."""
         value = self.best if best and self.best is not None else self.mean
         assert value is not None
         yield value.clone()
 
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> dict[str, Any]:
         """See `Average`."""
-        return self.count, self.mean, self.best
+        return {"count": self.count, "mean": self.mean, "best": self.best}
 
-    def load(self, state: tuple[Any, ...]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """See `Average`."""
-        self.count, self.mean, self.best = state
+        self.count, self.mean, self.best = state["count"], state["mean"], state["best"]
 
 
 class WeightAverage:
     """Exponential average of the weights; the estimate is made by passes of the averaged network."""
 
-    def __init__(self, decay: float, network: nn.Module, passes: Callable[[nn.Module], Iterator[Tensor]]) -> None:
+    def __init__(
+        self, decay: float, network: nn.Module, passes: Callable[[nn.Module, Passes | None], Iterator[Tensor]]
+    ) -> None:
         self.decay, self.count, self.passes = decay, 0, passes
         self.live = network
         self.mean = copy.deepcopy(network).eval()
@@ -92,9 +99,9 @@ class WeightAverage:
         """See `Average`. The weights alone: a copy of the module would cost as much as a light step."""
         self.best = [p.detach().clone() for p in self.mean.parameters()]
 
-    def estimate(self, *, best: bool) -> Iterator[Tensor]:
+    def estimate(self, *, best: bool, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Average`."""
-        yield from self.passes(self.network(best=best))
+        yield from self.passes(self.network(best=best), made)
 
     def network(self, *, best: bool) -> nn.Module:
         """Return the averaged network: at the best step, or as it stands."""
@@ -105,10 +112,11 @@ class WeightAverage:
             mine.data = kept
         return network
 
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> dict[str, Any]:
         """See `Average`."""
-        return self.count, self.mean, self.best
+        return {"count": self.count, "mean": self.mean.state_dict(), "best": self.best}
 
-    def load(self, state: tuple[Any, ...]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """See `Average`."""
-        self.count, self.mean, self.best = state
+        self.count, self.best = state["count"], state["best"]
+        self.mean.load_state_dict(state["mean"])

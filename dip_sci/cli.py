@@ -7,26 +7,27 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, validators
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
-from dip_sci import __version__, io, samples
+from dip_sci import __version__, io, logs, samples
 from dip_sci.errors import DipSciError, RecipeError, WriteError
 from dip_sci.io.files import refuse_target
 from dip_sci.io.target import Target
+from dip_sci.job import Job, Opened
 from dip_sci.recipe import Recipe, explain
-from dip_sci.region import on_grid
-from dip_sci.tasks import Inpaint, SuperResolve, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from dip_sci.batch.loop import Standing
     from dip_sci.fit import Progress
     from dip_sci.image import Image
     from dip_sci.restoration import Restoration
@@ -58,6 +59,12 @@ RUN = Group("Options of the restoration", sort_key=1)
 Options = Annotated[Recipe | None, Parameter(name="*", group=RUN)]
 RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Switch = Annotated[bool, Parameter(negative=())]
+Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())]
+AT_LEAST_ONE = validators.Number(gte=1)
+
+STOPPING = "Stopping; the best result so far will be written. Ctrl-C again abandons it."
+STOPPING_BATCH = "Stopping; the scans at work are finished first. Ctrl-C again abandons them."
 
 
 def _factors(text: str) -> int | tuple[int, ...]:
@@ -90,15 +97,17 @@ class Common(BaseModel):
     axes: str | None = None
     """Meaning of the scan's dimensions (for instance TYX), where its file does not say."""
     series: str | None = None
-    """Number of the DICOM series to read, where a folder holds several."""
+    """Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several."""
+    checkpoint: Path | None = None
+    """File (.npz) that a long run is saved in on the way; the same command goes on from it if it was cut off."""
+    report: Switch = False
+    """Draw a report beside the result, as .html."""
     overwrite: bool = False
     """Replace an existing result."""
+    verbose: Verbose = False
+    """Say what happens."""
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
     """Print the record of the run, and nothing else."""
-
-    def mask(self, image: Image, path: Path | None, name: str) -> Image | None:
-        """Read a mask and bring it onto a scan's grid."""
-        return None if path is None else on_grid(image, io.read(path), resample=self.resample_region, name=name)
 
 
 Shared = Annotated[Common, Parameter(name="*")]
@@ -113,7 +122,7 @@ def denoise(source: Path, /, *, common: Shared, options: Options = None) -> int:
     source
         Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
     """
-    return _restore(source, common, options, lambda image: Task())
+    return _restore(source, common, options)
 
 
 @app.command
@@ -128,13 +137,7 @@ def inpaint(source: Path, /, *, missing: Path | None = None, common: Shared, opt
         Mask on the scan's grid, in any format: not zero where to fill. Left out, all values that are not finite are
         filled. The rest stays bit-identical, unless output.known is restore.
     """
-    return _restore(
-        source,
-        common,
-        options,
-        lambda image: Inpaint.of(image, common.mask(image, missing, "mask of missing voxels")),
-        missing,
-    )
+    return _restore(source, common, options, name="inpaint", missing=missing)
 
 
 @app.command
@@ -149,7 +152,128 @@ def super_resolve(source: Path, /, *, factor: str, common: Shared, options: Opti
         How many times finer: one whole number for Y and X, or one for each spatial axis in the order of the scan's
         axes (3,1,1 for slices of a volume that are three times too thick).
     """
-    return _restore(source, common, options, lambda image: SuperResolve.of(image, _factors(factor)))
+    return _restore(source, common, options, name="super_resolve", factor=_factors(factor))
+
+
+@app.command
+def batch(
+    *sources: str,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    status: Path | None = None,
+    recipe: RecipeFile = None,
+    workers: Annotated[int | None, Parameter(validator=AT_LEAST_ONE)] = None,
+    threads: Annotated[int | None, Parameter(validator=AT_LEAST_ONE)] = None,
+    scheduler: str | None = None,
+    slurm: str | None = None,
+    axes: str | None = None,
+    report: Switch = False,
+    overwrite: bool = False,
+    verbose: Verbose = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    options: Options = None,
+) -> int:
+    """Remove the noise of many scans, each on its own; what is done stays done when it is run again.
+
+    Parameters
+    ----------
+    sources
+        Files, patterns in quotes ('IN/**/*.nii.gz') and folders: of a BIDS dataset its scans, of any other folder all
+        images in it, DICOM files series by series.
+    output
+        Folder of the results, which get their scans' names; for scans of a BIDS dataset, of the derivative dataset.
+        It also holds manifest.jsonl (what became of each scan) and batch.log.
+    status
+        Say where the batch with this output folder stands, and do nothing.
+    recipe
+        YAML or JSON file with options; those given here win.
+    workers
+        Scans that are restored at once; by default one per GPU, or as many as the cores and the memory allow.
+    threads
+        Threads for each of them; by default an equal share of the cores.
+    scheduler
+        Address of a running dask scheduler (tcp://host:8786) whose workers do the work.
+    slurm
+        Let SLURM jobs do the work: partition=gpu,cores=8,memory=32GB,walltime=08:00:00,gres=gpu:1
+    axes
+        Meaning of the scans' dimensions (for instance TYX), where their files do not say.
+    report
+        Draw a report beside each result, and report.html of all.
+    overwrite
+        Replace results that no batch has made.
+    verbose
+        Say what happens.
+    as_json
+        Print what became of each scan, and nothing else.
+    """
+    from dip_sci import batch as batches
+
+    if status is not None:
+        return _show_status(batches.status(status), as_json=as_json)
+    if output is None or not sources:
+        raise RecipeError("Give the scans and a folder for the results: dip-sci batch 'IN/**/*.nii.gz' -o OUT.")
+    chosen = _recipe(recipe, options)
+    stop, abandon = threading.Event(), threading.Event()
+    with logs.shown(_say, wanted=verbose), _ctrl_c(stop, abandon, STOPPING_BATCH), _batch_bar(as_json) as show:
+        end = batches.run(
+            sources,
+            output,
+            chosen,
+            workers=workers,
+            threads=threads,
+            scheduler=scheduler,
+            slurm=slurm,
+            axes=axes,
+            overwrite=overwrite,
+            report=report,
+            stop=stop,
+            abandon=abandon,
+            show=show,
+        )
+    if as_json:
+        print(json.dumps(batches.status(output), indent=1))  # noqa: T201
+    else:
+        _tell_batch(end, output)
+    if abandon.is_set():
+        return EXIT_ABORTED
+    return EXIT_STOPPED if end.left else EXIT_ERROR if end.failed else EXIT_OK
+
+
+@app.command
+def fuse(source: Path, /, *, guide: Path, common: Shared, options: Options = None) -> int:
+    """Remove the noise of one scan with the help of another one of the same object.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    guide
+        Another channel, exposure or modality, in any format. It may lie on another grid where both say where they lie.
+    """
+    return _restore(source, common, options, name="fuse", guide=guide)
+
+
+@app.command
+def deconvolve(
+    source: Path,
+    /,
+    *,
+    psf: Path,
+    normalise: Annotated[bool, Parameter(negative=())] = False,
+    common: Shared,
+    options: Options = None,
+) -> int:
+    """Undo a known blur of one scan.
+
+    Parameters
+    ----------
+    source
+        Scan to restore: a file, a folder with a DICOM series, or a DICOMDIR.
+    psf
+        Image of the point spread function on the scan's grid, in any format: odd sizes, not negative, of sum 1.
+    normalise
+        Divide the point spread function by its sum first.
+    """
+    return _restore(source, common, options, name="deconvolve", psf=psf, normalise=normalise)
 
 
 @app.command
@@ -174,7 +298,7 @@ def convert(
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     series
-        Number of the DICOM series to read, where a folder holds several.
+        Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several.
     overwrite
         Replace an existing result.
     as_json
@@ -218,7 +342,7 @@ def info(
     axes
         Meaning of the scan's dimensions (for instance TYX), where its file does not say.
     series
-        Number of the DICOM series to read, where a folder holds several.
+        Which DICOM series of a folder, or which image of a microscope's file, to read, where there are several.
     as_json
         Print it as JSON.
     """
@@ -245,6 +369,7 @@ def demo(*, output: Output = Path("demo"), options: Options = None) -> int:
         Folder for the result and the picture.
     """
     from dip_sci import report
+    from dip_sci.restore import iter_restore
 
     noisy_file, truth_file = (samples.folder() / "microscopy" / name for name in DEMO)
     image = io.read(noisy_file)
@@ -253,7 +378,8 @@ def demo(*, output: Output = Path("demo"), options: Options = None) -> int:
     except OSError as error:
         raise WriteError(f"The folder {output} cannot be made: {error.strerror}.") from None
     screen.print("A two-photon image of a cell, one shot; the mean of five shots serves as truth.")
-    result = _run(image, Recipe.parse({"preset": "fast"}).merged(_given(options)), quiet=False)
+    chosen, cancel = Recipe.parse({"preset": "fast"}).merged(_given(options)), threading.Event()
+    result = _watch(iter_restore(image, chosen, cancel=cancel), cancel, quiet=False)
     target, picture = output / "clean.tif", output / "before_after.png"
     io.write(target, result.image, overwrite=True)
     report.comparison(image, result.image, picture)
@@ -444,65 +570,32 @@ def _given(options: Recipe | None) -> dict[str, Any]:
     return {} if options is None else options.model_dump(exclude_unset=True)
 
 
-def _restore(
-    source: Path, common: Common, options: Recipe | None, task_of: Callable[[Image], Task], *others: Path | None
-) -> int:
+def _restore(source: Path, common: Common, options: Recipe | None, **task: Any) -> int:
     """Read, restore with a bar, write: what all restorations have in common.
 
     Parameters
     ----------
     source, common, options
         From the command line.
-    task_of
-        Makes the task of the image.
-    others
-        What else is read, and must not be replaced.
+    task
+        What `Job` says of the task.
     """
-    from dip_sci import provenance
-
-    chosen = _recipe(common.recipe, options)
-    image = io.read(source, axes=common.axes, series=common.series, lazy=True)
-    inside = common.mask(image, common.region, "region of interest")
-    noise_only = common.mask(image, common.background, "background region")
-    target = Target.of(source, common.output, image)
-    image = image.with_notes(*io.not_kept(target.file, image))
-    task = task_of(image)
-    inputs = [p for p in (source, common.region, common.background, *others) if p is not None]
-    target.refuse(_promised(task.canvas(image), chosen), __version__, overwrite=common.overwrite, inputs=inputs)
-    result = _run(image, chosen, quiet=common.as_json, region=inside, background=noise_only, task=task)
-    record = provenance.record(image, result.report, digest=provenance.digest(source))
-    target.write(result.image, record, overwrite=common.overwrite, description=provenance.summary(result.report))
+    given = common.model_dump(exclude={"recipe", "verbose", "as_json"})
+    job = Job(source, recipe=_recipe(common.recipe, options), **given, **task)
+    with logs.shown(_say, wanted=common.verbose):
+        opened, cancel = Opened(job), threading.Event()
+        result = _watch(opened.restore(cancel), cancel, quiet=common.as_json)
+        record = opened.write(result)
     if common.as_json:
         print(json.dumps(record, indent=1))  # noqa: T201
     else:
-        _tell(result, target.file)
+        _tell(result, opened.target.file)
     return EXIT_OK if result.report.complete or result.report.reason.name == "TIME" else EXIT_STOPPED
-
-
-def _promised(image: Image, recipe: Recipe) -> Image:
-    """Return an image of the kind that will be written, to check the target before the fit."""
-    return image.with_array(image.array.astype("float32")) if recipe.output.dtype == "float32" else image
-
-
-def _run(
-    image: Image,
-    recipe: Recipe,
-    *,
-    quiet: bool,
-    region: Image | None = None,
-    background: Image | None = None,
-    task: Task | None = None,
-) -> Restoration:
-    from dip_sci.restore import iter_restore
-
-    cancel = threading.Event()
-    run = iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel)
-    return _watch(run, cancel, quiet=quiet)
 
 
 def _watch(run: Generator[Progress[Any], None, T], cancel: threading.Event, *, quiet: bool) -> T:
     """Go through a run with a bar, and return what it returns."""
-    with _ctrl_c(cancel), _bar(quiet) as show:
+    with _ctrl_c(cancel, None, STOPPING), _bar(quiet) as show:
         while True:
             try:
                 show(next(run))
@@ -512,14 +605,17 @@ def _watch(run: Generator[Progress[Any], None, T], cancel: threading.Event, *, q
 
 
 @contextmanager
-def _ctrl_c(cancel: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C keep the best so far, the second abandon the run."""
+def _ctrl_c(first: threading.Event, second: threading.Event | None, words: str) -> Iterator[None]:
+    """Let the first Ctrl-C stop in good order, and the second set its event or, without one, interrupt."""
 
     def handle(number: int, frame: object) -> None:
-        if cancel.is_set():
-            raise KeyboardInterrupt
-        cancel.set()
-        screen.print("Stopping; the best result so far will be written. Ctrl-C again abandons it.")
+        if first.is_set():
+            if second is None:
+                raise KeyboardInterrupt
+            second.set()
+            return
+        first.set()
+        screen.print(words)
 
     before = signal.signal(signal.SIGINT, handle)
     try:
@@ -554,6 +650,63 @@ def _tell(result: Restoration, output: Path) -> None:
     for line in (*report.noise[:4], *made_of, *report.notes):
         screen.print(line, highlight=False, soft_wrap=True)
     screen.print(f"Wrote {output} after {_time(report.seconds)} ({report.device}).", highlight=False, soft_wrap=True)
+
+
+def _say(line: str) -> None:
+    screen.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _batch_bar(quiet: bool) -> Iterator[Callable[[Standing], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    if quiet:
+        yield lambda standing: None
+        return
+    columns = (
+        TextColumn("restoring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bar(*columns, console=screen, transient=not screen.is_terminal) as bar:
+        task = bar.add_task("", note="starting")
+
+        def show(standing: Standing) -> None:
+            note = f"{len(standing.running)} at work" if standing.workers else "waiting for workers"
+            note += f", {len(standing.failed)} failed" if standing.failed else ""
+            under_way = standing.total - standing.left + sum(standing.running.values())
+            bar.update(task, total=standing.total, completed=under_way, note=note)
+
+        yield show
+
+
+def _tell_batch(end: Standing, output: Path) -> None:
+    for name, why in sorted(end.failed.items()):
+        _say(f"Failed: {name}: {why}")
+    said = (
+        f"{len(end.done)} done, {end.skipped} done before, {len(end.failed)} failed, {end.left} left, of {end.total}."
+    )
+    _say(f"{said} Results, manifest.jsonl and batch.log are in {output}.")
+    if end.left or end.failed:
+        _say("The same command goes on where this one ended, and tries again what failed.")
+
+
+def _show_status(found: dict[str, dict[str, Any]], *, as_json: bool) -> int:
+    """Print where a batch stands: an exit code that says whether anything failed."""
+    failed = [entry for entry in found.values() if entry["state"] == "failed"]
+    if as_json:
+        print(json.dumps(found, indent=1))  # noqa: T201
+        return EXIT_ERROR if failed else EXIT_OK
+    out = Console()
+    for name, entry in sorted(found.items()):
+        more = entry.get("error") or entry.get("stop_reason") or ""
+        out.print(f"{entry['state']:<12}{name}  {more}", highlight=False, markup=False, soft_wrap=True)
+    counts = Counter(entry["state"] for entry in found.values())
+    out.print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())), highlight=False)
+    return EXIT_ERROR if failed else EXIT_OK
 
 
 def _facts(image: Image, recipe: Recipe) -> dict[str, Any]:

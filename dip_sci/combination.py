@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,12 +81,15 @@ class Combination:
         By name, the network's under `NETWORK`.
     risks
         By name: estimated mean square error over the noise's variance.
+    piloting
+        Weights of the blend that is the pilot of the Wiener filter; empty where there is none.
     """
 
     estimate: Tensor
     baseline: Tensor
     weights: dict[str, float]
     risks: dict[str, float]
+    piloting: dict[str, float] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -101,7 +104,12 @@ WIENER = "Wiener filter of like patches"
 
 
 def combine(
-    problem: Problem, estimate: Tensor, again: Callable[[Problem], Tensor] | None, rng: torch.Generator
+    problem: Problem,
+    estimate: Tensor,
+    again: Callable[[Problem], Tensor] | None,
+    rng: torch.Generator,
+    *,
+    correlated: bool,
 ) -> Iterator[Combination | float]:
     """Weigh the network's estimate against other methods' results.
 
@@ -122,6 +130,8 @@ def combine(
         supervision): then all weight is the network's.
     rng
         Source of the noise.
+    correlated
+        Whether neighbours share so much noise that classical methods must be stronger.
 
     Yields
     ------
@@ -129,7 +139,7 @@ def combine(
         Share of the work done, then once the
     Combination
     """
-    classical = classical_methods(correlated=not problem.texture.independent)
+    classical = classical_methods(correlated=correlated)
     methods = [*classical, *([] if again is None else [Classical(LOW_RANK, patches.low_rank)])]
     names = [m.name for m in methods] + ([] if again is None else [NETWORK])
     looks: list[_Look] = []
@@ -168,7 +178,33 @@ def combine(
     if piloting:
         mixed = mixed + weights[WIENER] * _refined(problem, pilot, 1.0)
     yield 1.0
-    yield Combination(mixed, baseline, weights, risks)
+    yield Combination(mixed, baseline, weights, risks, piloting)
+
+
+def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], piloting: dict[str, float]) -> Tensor:
+    """Mix a network's estimate with other methods' results by weights that are known.
+
+    Parameters
+    ----------
+    problem
+        What was observed.
+    estimate
+        What the networks made of it, ``(K, N, C, *spatial)``.
+    weights, piloting
+        As of a `Combination`.
+    """
+    methods = [
+        *classical_methods(correlated=not problem.texture.independent),
+        Classical(LOW_RANK, patches.low_rank),
+    ]
+    pilot = piloting.get(NETWORK, 0.0) * estimate.mean(dim=0)
+    mixed = weights.get(NETWORK, 1.0) * estimate
+    for method in methods:
+        share, leading = weights.get(method.name, 0.0), piloting.get(method.name, 0.0)
+        if share > 0 or leading > 0:
+            result = _apply(method.apply, problem, 1.0)
+            pilot, mixed = pilot + leading * result, mixed + share * result
+    return mixed + weights[WIENER] * _refined(problem, pilot, 1.0) if piloting else mixed
 
 
 class _Look:

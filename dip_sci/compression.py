@@ -175,6 +175,7 @@ def iter_compress(
         After each step.
     """
     started = time.monotonic()
+    image = image.loaded()
     _check(image, factor, weights, steps, seed)
     where = machine.pick(device)
     draft = _draft(image, seed)

@@ -27,5 +27,9 @@ class FitError(DipSciError):
     """The fit did not succeed (it diverged twice, or ran out of memory)."""
 
 
+class BatchError(DipSciError):
+    """A batch cannot begin, or cannot go on; what is done stays done."""
+
+
 class Cancelled(DipSciError):
     """The run was abandoned before there was anything to keep."""

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from dip_sci.errors import FitError
 from dip_sci.generators.layers import reseed
 from dip_sci.problem import total_variation
 from dip_sci.stopping import StopReason, StopRule, Verdict, View
+from dip_sci.supervision import Passes
 
 if TYPE_CHECKING:
     import threading
@@ -36,6 +37,10 @@ CLIP = 8.0
 
 CHECK_EVERY = 25
 """Steps between two good states to which a diverged fit goes back."""
+
+
+CARRIED = ("restarts", "slow", "of_nothing", "watched", "data_terms", "stop_curve")
+"""Attributes of a running fit that a saved state holds as they are."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,8 @@ class Fitted:
     restarts
         1 if the fit diverged once and went on at half the rate.
     again
-        Applies the fitted networks to another observation; ``None`` where they never see one.
+        Applies the fitted networks to another observation, in few passes or as many as are given; ``None`` where they
+        never see one.
     network
         The averaged networks; ``None`` where the outputs were averaged instead.
     """
@@ -130,8 +136,16 @@ class Fitted:
     data_terms: list[float]
     stop_curve: list[tuple[int, float]]
     restarts: int
-    again: Callable[[Problem], Tensor] | None
+    again: Again | None
     network: nn.Module | None = None
+
+
+class Again(Protocol):
+    """The fitted networks, to be applied to another observation."""
+
+    def __call__(self, problem: Problem, passes: int | None = None) -> Tensor:
+        """Return what they make of it, ``(K, N, C, *spatial)``."""
+        ...
 
 
 class Ensemble(nn.Module):
@@ -168,6 +182,23 @@ class _Health:
         return ratio > 2 * max(self.lowest, 1.0)
 
 
+class Saving(Protocol):
+    """Where a fit's state is saved."""
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What was saved last."""
+        ...
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        ...
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Save a state, which may change afterwards."""
+        ...
+
+
 def iter_fit(
     make_network: Callable[[], nn.Module],
     problem: Problem,
@@ -175,6 +206,7 @@ def iter_fit(
     rule: StopRule,
     settings: Settings,
     cancel: threading.Event | None = None,
+    checkpoint: Saving | None = None,
 ) -> Generator[Progress[Tensor], None, Fitted]:
     """Fit fresh networks to one problem, a step at a time.
 
@@ -186,6 +218,8 @@ def iter_fit(
         What to fit, how it is taught, when to stop, and the loop's numbers.
     cancel
         When set, the fit ends after the current step with the best so far.
+    checkpoint
+        Where the state is saved now and then, and gone on from.
 
     Yields
     ------
@@ -202,9 +236,8 @@ def iter_fit(
         If the fit diverges again after it was restarted at half the rate.
     """
     run = _Run(make_network, problem, supervision, rule, settings)
-    reason = StopReason.STEPS
-    step = 0
-    while step < settings.steps:
+    step, reason = run.resume(checkpoint.state if checkpoint is not None else None)
+    while step < settings.steps and reason is StopReason.STEPS:
         step += 1
         diverged, data_term = run.step(step)
         if diverged:
@@ -218,12 +251,14 @@ def iter_fit(
             reason = StopReason.CANCELLED
         elif run.out_of_time():
             reason = StopReason.TIME
-        if reason is not StopReason.STEPS:
-            break
+        if checkpoint is not None and (checkpoint.due() or reason is StopReason.CANCELLED):
+            checkpoint.save(run.state(step, reason))
     estimate: Tensor | None = None
-    for done, better in enumerate(run.estimates(), start=1):
+    for done, better in run.estimates():
         estimate = better
-        if done == supervision.count:
+        if checkpoint is not None and checkpoint.due():
+            checkpoint.save(run.state(step, reason))
+        if done >= supervision.count:
             break
         if cancel is not None and cancel.is_set():
             reason = StopReason.CANCELLED
@@ -266,6 +301,7 @@ class _Run:
         )
         self.health = _Health()
         self.good: dict[str, Any] = {}
+        self.made = Passes()
         self.watched: Tensor | None = None
         self.slow = 1.0
         self.of_nothing: float | None = None
@@ -273,6 +309,7 @@ class _Run:
         self.data_terms: list[float] = []
         self.stop_curve: list[tuple[int, float]] = []
         self.started = self.averaging_since = time.monotonic()
+        self.made_before = 0
         self._remember(0)
 
     def step(self, step: int) -> tuple[bool, float]:
@@ -347,10 +384,7 @@ class _Run:
         self.restarts = 1
         self.slow = 0.5
         good = copy.deepcopy(self.good)
-        self.ensemble.load_state_dict(good["ensemble"])
-        self.optimiser.load_state_dict(good["optimiser"])
-        self.average.load(good["average"])
-        self.health, self.rule, self.best_step = good["health"], good["rule"], good["best_step"]
+        self._come_to(good)
         back: int = good["step"]
         del self.data_terms[back:]
         self.stop_curve = [point for point in self.stop_curve if point[0] <= back]
@@ -377,22 +411,22 @@ class _Run:
         limit = self.settings.max_seconds
         return limit is not None and time.monotonic() - self.started >= limit
 
-    def estimates(self) -> Iterator[Tensor]:
-        """Yield the estimate from the best average, of more and more passes."""
-        self.averaging_since = time.monotonic()
-        passes = self.average.estimate(best=True)
+    def estimates(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the number of passes and the estimate from the best average, of more and more of them."""
+        self.averaging_since, self.made_before = time.monotonic(), self.made.count
+        passes = self.average.estimate(best=True, made=self.made)
         while True:
             # Not around the yield: gradients would be off for whoever consumes it.
             with torch.no_grad():
                 value = next(passes, None)
             if value is None:
                 return
-            yield value
+            yield max(self.made.count, 1), value
 
     def averaging(self, step: int, done: int, estimate: Tensor) -> Progress[Tensor]:
         """Report on the passes after the last step."""
         seconds = time.monotonic() - self.averaging_since
-        left = seconds / done * (self.supervision.count - done)
+        left = seconds / max(done - self.made_before, 1) * (self.supervision.count - done)
         last = self.data_terms[-1] if self.data_terms else math.nan
         return replace(self.progress(step, last, None), eta=left, preview=lambda: estimate.float())
 
@@ -416,15 +450,15 @@ class _Run:
         # A function of seed and step alone: nothing to save, and the same after a restart.
         return torch.Generator(self.device).manual_seed(self.settings.seed * 1_000_003 + step)
 
-    def again(self) -> Callable[[Problem], Tensor] | None:
+    def again(self) -> Again | None:
         """Freeze the best averaged networks, to apply them to other observations."""
         if not isinstance(self.average, WeightAverage):
             return None
         network = self._network(self.average.network(best=True))
 
         @torch.no_grad()
-        def restore(problem: Problem) -> Tensor:
-            other = self.supervision.on(problem)
+        def restore(problem: Problem, passes: int | None = None) -> Tensor:
+            other = self.supervision.on(problem, passes)
             assert other is not None
             *_, estimate = other.passes(network, self._rng(-2))
             return estimate.float()
@@ -441,8 +475,8 @@ class _Run:
 
         return network
 
-    def _passes(self, ensemble: nn.Module) -> Iterator[Tensor]:
-        return self.supervision.passes(self._network(ensemble), self._rng(-1))
+    def _passes(self, ensemble: nn.Module, made: Passes | None = None) -> Iterator[Tensor]:
+        return self.supervision.passes(self._network(ensemble), self._rng(-1), made)
 
     @torch.no_grad()
     def _risk(self) -> float:
@@ -475,17 +509,52 @@ class _Run:
 
     def _remember(self, step: int) -> None:
         # Deep copies: a state that shares its tensors with the live weights would restore nothing.
-        self.good = copy.deepcopy(
-            {
-                "step": step,
-                "ensemble": self.ensemble.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "average": self.average.state(),
-                "health": self.health,
-                "rule": self.rule,
-                "best_step": self.best_step,
-            }
-        )
+        self.good = copy.deepcopy(self._now(step))
+
+    def _now(self, step: int) -> dict[str, Any]:
+        return {
+            "step": step,
+            "ensemble": self.ensemble.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state(),
+            "health": vars(self.health),
+            "rule": self.rule.state(),
+            "best_step": self.best_step,
+        }
+
+    def _come_to(self, state: dict[str, Any]) -> None:
+        self.ensemble.load_state_dict(state["ensemble"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average.load(state["average"])
+        self.health = _Health(**state["health"])
+        self.rule.load(state["rule"])
+        self.best_step = state["best_step"]
+
+    def state(self, step: int, reason: StopReason) -> dict[str, Any]:
+        """Return all that `resume` needs to go on from here; not a copy."""
+        return {
+            "now": self._now(step),
+            # Where a fit that diverges goes back to: it must be the same whenever the state was saved.
+            "good": None if self.good["step"] == step else self.good,
+            # A user who stops it may go on; what ended by itself is at its end.
+            "reason": (StopReason.STEPS if reason is StopReason.CANCELLED else reason).name,
+            "seconds": time.monotonic() - self.started,
+            "made": vars(self.made),
+            **{name: getattr(self, name) for name in CARRIED},
+        }
+
+    def resume(self, state: dict[str, Any] | None) -> tuple[int, StopReason]:
+        """Go on from a saved state, or begin: the steps done, and why no more are to be done."""
+        if state is None:
+            return 0, StopReason.STEPS
+        self._come_to(state["now"])
+        step: int = state["now"]["step"]
+        self.good = state["good"] or copy.deepcopy(state["now"])
+        self.started = time.monotonic() - state["seconds"]
+        self.made = Passes(**state["made"])
+        for name in CARRIED:
+            setattr(self, name, state[name])
+        return step, StopReason[state["reason"]]
 
 
 def _each(output: Tensor, example: Example, seeds: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -137,7 +137,7 @@ def iter_pre_image(
         After each step.
     """
     started = time.monotonic()
-    asked = _asked(recipe)
+    asked, image = _asked(recipe), image.loaded()
     where = machine.pick(asked.device)
     shown = _Shown(image, asked)
     choice = choices.decide(asked, image, fast_bfloat16=machine.fast_bfloat16(where))
@@ -200,6 +200,8 @@ class Activations:
     low, width
         The network's range 0..1 in the image's own units.
     """
+
+    reach: tuple[int, ...] = ()
 
     def __init__(
         self, module: nn.Module, layer: str, preprocess: Callable[[Tensor], Tensor] | None, low: float, width: float

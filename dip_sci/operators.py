@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dip_sci.resampling import resample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from dip_sci.resampling import Kernel
 
@@ -35,6 +39,11 @@ class Guess(NamedTuple):
 
 class Operator(Protocol):
     """A forward operator A."""
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """How far, along each spatial axis, a voxel of the observation sees the image; empty for no further than itself."""
+        ...
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply A to images ``(B, C, *spatial)``."""
@@ -64,6 +73,8 @@ class Identity:
         Which of the widths the network's output is added to: a wide one where voxels are noisy, the finest where
         they are not.
     """
+
+    reach: tuple[int, ...] = ()
 
     # Standard deviations of the smoothing, in voxels of the finest spacing (methods.md section 4).
     widths = (1.0, 2.5, 6.0)
@@ -142,6 +153,9 @@ class Downsample:
         Voxel spacing of the observation along each spatial axis, in one unit.
     """
 
+    # Lessons and observations are whole images, or patches that count as such.
+    reach: tuple[int, ...] = ()
+
     def __init__(self, factors: Sequence[int], kernel: Kernel, spacing: Sequence[float]) -> None:
         self.factors, self.kernel = tuple(factors), kernel
         self._fill = Identity(spacing, base=0)
@@ -168,3 +182,56 @@ class Downsample:
     def fill(self, y: Tensor, visible: Tensor) -> Tensor:
         """Fill hidden voxels of an observation from close by."""
         return y if bool((visible > 0).all()) else self._fill.guess(y, visible).filled
+
+
+class Blur:
+    """The observation is the image, blurred.
+
+    Parameters
+    ----------
+    psf
+        Point spread function of odd sizes and sum 1, along the last spatial axes.
+    spacing
+        Voxel spacing along each spatial axis, in one unit.
+    """
+
+    def __init__(self, psf: NDArray[np.float32], spacing: Sequence[float]) -> None:
+        self._guess = Identity(spacing, base=0)
+        self._psf = torch.from_numpy(psf.reshape((1,) * (len(spacing) - psf.ndim) + psf.shape))
+        self.reach = tuple(n // 2 for n in self._psf.shape)
+        self._spectra: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Operator`; beyond a border, the image goes on as at it."""
+        n = len(self.reach)
+        spatial = tuple(x.shape[-n:])
+        flat = x.reshape(-1, 1, *spatial).float()
+        ends = [end for reach in reversed(self.reach) for end in (reach, reach)]
+        padded = F.pad(flat, ends, mode="replicate")
+        axes = tuple(range(-n, 0))
+        spectrum = torch.fft.rfftn(padded, dim=axes) * self._spectrum(tuple(padded.shape[-n:]), x.device)
+        blurred = torch.fft.irfftn(spectrum, s=padded.shape[-n:], dim=axes)
+        inside = tuple(slice(r, r + size) for r, size in zip(self.reach, spatial, strict=True))
+        cut: Tensor = blurred[(..., *inside)]
+        return cut.reshape(x.shape)
+
+    def finer(self, y: Tensor) -> Tensor:
+        """See `Operator`: it is the observation's."""
+        return y
+
+    def features(self, channels: int) -> int:
+        """See `Operator`."""
+        return self._guess.features(channels)
+
+    def guess(self, y: Tensor, visible: Tensor) -> Guess:
+        """See `Identity`: the network is left to sharpen."""
+        return self._guess.guess(y, visible)
+
+    def _spectrum(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        if (shape, device) not in self._spectra:
+            # The middle of the point spread function comes to voxel 0.
+            whole = torch.zeros(shape)
+            whole[tuple(slice(n) for n in self._psf.shape)] = self._psf
+            centred = torch.roll(whole, [-r for r in self.reach], dims=tuple(range(whole.ndim)))
+            self._spectra[shape, device] = torch.fft.rfftn(centred).to(device)
+        return self._spectra[shape, device]

@@ -152,7 +152,8 @@ def _groups(guide: Tensor, edges: list[int], count: int) -> Iterator[Tensor]:
     first, *others = (_starts(last, guide.device) for last in lasts)
     for rows in torch.split(first, max(BAND // math.prod(spatial[1:]) // STEP, 1)):
         starts = (rows, *others)
-        distances = torch.stack([_distances(guide, padded, starts, edges, shift, reach) for shift in shifts], dim=-1)
+        lines = itertools.product(*(range(-r, r + 1) for r in reach[:-1]))
+        distances = torch.cat([_distances(guide, padded, starts, edges, line, reach) for line in lines], dim=-1)
         # The patch itself comes first, whatever rounding says.
         distances[..., shifts.index((0,) * len(spatial))] = -1.0
         places = torch.cartesian_prod(*starts)
@@ -167,15 +168,37 @@ def _groups(guide: Tensor, edges: list[int], count: int) -> Iterator[Tensor]:
 
 
 def _distances(
-    guide: Tensor, padded: Tensor, starts: Sequence[Tensor], edges: list[int], shift: Sequence[int], reach: list[int]
+    guide: Tensor, padded: Tensor, starts: Sequence[Tensor], edges: list[int], line: Sequence[int], reach: list[int]
 ) -> Tensor:
-    """Square distances of the patches that begin at some places ``(*starts)`` from those shifted by some voxels."""
+    """Square distances of patches from those shifted by a line of shifts.
+
+    Parameters
+    ----------
+    guide, padded
+        What is compared, ``(C, *spatial)``, without and with a border as wide as the reach.
+    starts, edges
+        Where the patches begin along each axis, and how long they are.
+    line
+        The shifts along all axes but the last, along which all in reach are tried.
+    reach
+        The largest shift along each axis.
+
+    Returns
+    -------
+    Tensor
+        ``(*starts, shifts)``.
+    """
     low = [int(own[0]) for own in starts]
     sizes = [int(own[-1]) - a + edge for own, a, edge in zip(starts, low, edges, strict=True)]
     moved = padded
-    for axis, (a, n, s, r) in enumerate(zip(low, sizes, shift, reach, strict=True), start=1):
-        guide, moved = guide.narrow(axis, a, n), moved.narrow(axis, a + s + r, n)
-    square = (guide - moved).square().sum(dim=0)
+    for axis, (a, n) in enumerate(zip(low, sizes, strict=True), start=1):
+        guide = guide.narrow(axis, a, n)
+    for axis, (a, n, shift, r) in enumerate(zip(low, sizes, line, reach, strict=False), start=1):
+        moved = moved.narrow(axis, a + shift + r, n)
+    last = sizes[-1] + 2 * reach[-1]
+    # (C, *spatial, shifts): a window as long as the line, at each place of the last axis.
+    windows = moved.narrow(-1, low[-1], last).unfold(-1, 2 * reach[-1] + 1, 1)
+    square = (guide[..., None] - windows).square().sum(dim=0)
     for axis, (own, a, edge) in enumerate(zip(starts, low, edges, strict=True)):
         near = square.index_select(axis, own - a)
         for k in range(1, edge):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dip_sci import choices
 from dip_sci.errors import RecipeError
 from dip_sci.recipe import DEAF
-from dip_sci.tasks import Inpaint, SuperResolve
+from dip_sci.tasks import Deconvolve, Fuse, Inpaint, SuperResolve
 
 if TYPE_CHECKING:
     from dip_sci.image import Image
@@ -49,6 +49,16 @@ def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
         return _inpainting(task, recipe, image)
     if isinstance(task, SuperResolve):
         return _super_resolution(task, recipe, image)
+    if isinstance(task, Fuse) and recipe.generator.kind in DEAF:
+        raise RecipeError(
+            f"generator.kind is {recipe.generator.kind}, which cannot be shown a guide: for fusion, use unet or hourglass."
+        )
+    if isinstance(task, Deconvolve):
+        return _deconvolution(task, recipe, image)
+    if isinstance(task, Fuse) and recipe.generator.kind in DEAF:
+        raise RecipeError(
+            f"generator.kind is {recipe.generator.kind}, which cannot be shown a guide: choose another generator."
+        )
     if recipe.supervision.recorrupt == "resample":
         raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
     return recipe, {}
@@ -78,7 +88,21 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
             wishes["generator"] = {"channels": DEEP_CHANNELS[str(ndim)], "skip_channels": (0,)}
         return _open(recipe, wishes), reasons
     reasons["supervision.recorrupt"] = "hide: to fill in what is not seen is what is asked for"
-    return _open(recipe, {"supervision": {"recorrupt": "hide", "hidden": choices.MANY_HIDDEN}}), reasons
+    effort = HOLE_EFFORT[str(ndim)]
+    wishes = {
+        "supervision": {
+            "recorrupt": "hide",
+            "hidden": choices.MANY_HIDDEN,
+            "patch": effort.patch,
+            **({"passes": 4} if recipe.output.known == "keep" else {}),
+        },
+        "fit": {"steps": effort.steps[recipe.preset], "rate": effort.rate},
+        "generator": {"dropout": 0.0 if recipe.output.known == "keep" else None},
+    }
+    if recipe.generator.kind in ("auto", "unet"):
+        wishes["generator"]["channels"] = effort.channels
+    reasons["fit.steps"] = f"{effort.steps[recipe.preset]}: preset {recipe.preset}"
+    return _open(recipe, wishes), reasons
 
 
 def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
@@ -107,6 +131,36 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
         "supervision.recorrupt": "resample: how to make it finer is learned where the finer image is known",
         "fit.steps": f"{effort.steps[recipe.preset]}: preset {recipe.preset}",
     }
+
+
+def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
+    if recipe.supervision.recorrupt == "resample":
+        raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
+    flat, reasons = task.psf.ndim == 2, {}
+    if flat and recipe.generator.ndim == "3d":
+        raise RecipeError("generator.ndim is 3d, and the point spread function has two dimensions: leave it out.")
+    if recipe.generator.ndim == "auto" and image.size_of("Z") > 1:
+        ndim = "2d" if flat else "3d"
+        recipe = recipe.merged({"generator": {"ndim": ndim}})
+        reasons["generator.ndim"] = f"{ndim}: as the point spread function"
+    if not flat and recipe.generator.ndim == "2d":
+        raise RecipeError("generator.ndim is 2d, and the point spread function has three dimensions: leave it out.")
+    return recipe, reasons
+
+
+class _HoleEffort(NamedTuple):
+    """What inpainting by examples takes."""
+
+    channels: tuple[int, ...]
+    patch: int
+    rate: float
+    steps: dict[str, int]
+
+
+HOLE_EFFORT = {
+    "2d": _HoleEffort((48,) * 5, 256, 0.002, {"fast": 120, "balanced": 400, "best": 1500}),
+    "3d": _HoleEffort((16,) * 4, 64, 0.002, {"fast": 120, "balanced": 300, "best": 900}),
+}
 
 
 class _ScaleEffort(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import torch
 
 from dip_sci import noise_estimate
+from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
 from dip_sci.image import Image
 from dip_sci.layout import Layout, spacings
-from dip_sci.noise import Gaussian, PoissonGaussian
+from dip_sci.noise import Gaussian, PoissonGaussian, Rician
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling, cast
 from dip_sci.tasks import Task, repeated
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dip_sci.noise_structure import Structure
+    from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
 
 MARGIN = 32
@@ -62,6 +65,8 @@ class Preparation:
         Boolean array of the image's shape: where to measure the noise; ``None`` for everywhere.
     task
         What is asked of the image.
+    dtype
+        Stored type of the result, where it is not the image's.
 
     Attributes
     ----------
@@ -80,7 +85,9 @@ class Preparation:
         region: NDArray[np.bool_] | None,
         background: NDArray[np.bool_] | None = None,
         task: Task | None = None,
+        dtype: np.dtype[Any] | None = None,
     ) -> None:
+        self.dtype = image.dtype if dtype is None else dtype
         self.image, self.recipe, self.task = image, recipe, task or Task()
         measured = self.task.measured(image)
         _check(image, measured)
@@ -104,19 +111,60 @@ class Preparation:
         self.estimates = self._estimate(measured if background is None else _in_background(measured, background))
         varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
         self.constant = not varies.any()
-        spread_out = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        self._varies = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
         self._place = tuple(slice(b.start * f, b.stop * f) for b, f in zip(self._box, finer, strict=True))
+        stable = self._stable(values, seen)
+        self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
+        self._light = Scaling.fit(np.where(seen, values, 0), seen) if self.task.linear else self.scaling
+        weighty = np.ones(image.shape, bool) if region is None else region
+        self._observe(stable, seen, measured, weighty)
+
+    def on(self, part: Image) -> Preparation:
+        """Prepare another part of the same scan for denoising, by the noise and the scaling that were found here.
+
+        Parameters
+        ----------
+        part
+            With the same axes, of any size along those of space and time.
+        """
+        other = copy.copy(self)
+        measured = part.measured()
+        other.image, other.canvas, other.inside = part, part, measured
+        other._box = other._place = _box(part, None)
+        other._whole = _as_float(part.array)
+        other._shape = other._whole[other._box].shape
+        values, seen = self.layout.stack(other._whole[other._box]), self.layout.stack(measured[other._box])
+        other._stack_shape = values.shape
+        other._observe(other._stable(values, seen), seen, measured, np.ones(part.shape, bool))
+        return other
+
+    def even(self) -> bool:
+        """Take the noise to be as strong everywhere; return whether it was found not to be."""
+        found = [e.structure for e in self.estimates]
+        self.estimates = [
+            e if e.structure is None else replace(e, structure=replace(e.structure, sd_map=None))
+            for e in self.estimates
+        ]
+        return any(s is not None and s.sd_map is not None for s in found)
+
+    def _stable(self, values: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
+        stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
+        stable[~seen] = 0
+        return stable
+
+    def _observe(
+        self, stable: NDArray[Any], seen: NDArray[np.bool_], measured: NDArray[np.bool_], weighty: NDArray[np.bool_]
+    ) -> None:
+        """Keep what the network is taught with; channels that do not vary are left as they are."""
         self._result = self.canvas.array[self._place].shape
         self._result_stack: tuple[int, ...] = self.layout.stack(self.canvas.array[self._place]).shape
         self.inside = self.inside.copy()
-        self.inside[self._place] &= self.layout.unstack(np.broadcast_to(spread_out, self._result_stack), self._result)
-        stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
-        stable[~seen] = 0
-        self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
+        spread_out = np.broadcast_to(self._varies, self._result_stack)
+        self.inside[self._place] &= self.layout.unstack(spread_out, self._result)
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
         self._seen, self._measured = seen, measured
-        weighty = np.ones(image.shape, bool) if region is None else region
-        self._weights = np.where(self.layout.stack(weighty[self._box]) & spread_out, 1.0, recipe.fit.outside) * seen
+        within = self.layout.stack(weighty[self._box]) & self._varies
+        self._weights = (np.where(within, 1.0, self.recipe.fit.outside) * seen).astype(np.float32)
 
     @property
     def images(self) -> int:
@@ -142,16 +190,32 @@ class Preparation:
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
         weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
         sigma = torch.from_numpy(self._to_batch(self._noise_sd()))
-        neighbours = self._neighbours()
-        whole = Problem(observation, measured, weights, sigma, operator, self._texture(), neighbours).to(device)
+        context = self._context()
+        whole = Problem(observation, measured, weights, sigma, operator, self._texture(), context).to(device)
+        groups, _, shared, *_ = self._stack_shape
+        stacks = [whole]
+        if self.task.linear:
+            # Each channel has a detector of its own.
+            stacks = [
+                replace(whole.only(g * shared, shared), operator=self._detected(operator, g)) for g in range(groups)
+            ]
         if self.recipe.supervision.kind == "recorrupted":
-            return [whole]
-        return [whole.only(n) for n in range(self.images)]
+            return stacks
+        return [stack.only(n) for stack in stacks for n in range(len(stack.observation))]
 
-    def dimmed(self, problem: Problem, estimate: torch.Tensor, first: int) -> Problem:
-        """Return a problem with the noise there is where an estimate says that photons are few.
+    def _detected(self, operator: Operator, group: int) -> Operator:
+        """Return a group's operator on light as it acts on the network's range."""
+        model = self.estimates[group * self._stack_shape[1]].model
+        if not isinstance(model, PoissonGaussian):
+            return operator
+        light, stable = (Scaling(s.centre[group], s.width[group]) for s in (self._light, self.scaling))
+        return Detected(operator, model, _per_sample(light), _per_sample(stable))
 
-        No transform stabilises them: where nothing is counted, nothing scatters.
+    def judged(self, problem: Problem, estimate: torch.Tensor, first: int) -> Problem:
+        """Return a problem with its noise in all detail that is known: what estimates are judged by.
+
+        Where an estimate says that photons are few, no transform stabilises them: where nothing is counted, nothing
+        scatters. And what neighbours share counts here even where it is too little to fit by.
 
         Parameters
         ----------
@@ -162,6 +226,9 @@ class Preparation:
         first
             How many images the problems before it held.
         """
+        shared = [found.kernel for found in self._structures()]
+        if problem.texture.independent and shared and self.recipe.noise.spatial == "auto":
+            problem = replace(problem, texture=Texture(np.mean(shared, axis=0)))
         if not self.counts:
             return problem
         g, s, m, *spatial = self._stack_shape
@@ -193,8 +260,12 @@ class Preparation:
         done[: len(stack)] = True
         full = np.zeros((g * m, s, *spatial), np.float32)
         full[: len(stack)] = stack
-        stable = self.scaling.inverse(self._from_batch(full), self._whole.dtype)
-        restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._result_stack)
+        scaled = self._from_batch(full)
+        if self.task.linear:
+            restored = self._light.inverse(scaled, self._whole.dtype)
+        else:
+            stable = self.scaling.inverse(scaled, self._whole.dtype)
+            restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._result_stack)
         fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), self._result_stack)
         replaced = np.zeros(self.canvas.shape, bool)
         replaced[self._place] = self.inside[self._place] & self.layout.unstack(fitted, self._result)
@@ -215,8 +286,10 @@ class Preparation:
         image, clipped
             The result, and how many voxels were clipped.
         """
-        dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.image.dtype
-        array = self.canvas.array.astype(dtype)
+        dtype = np.dtype(np.float32) if self.recipe.output.dtype == "float32" else self.dtype
+        kept = self.canvas.array
+        # Casting goes by way of float64, which cannot hold all 64-bit integers.
+        array = kept.astype(dtype) if dtype.kind == "f" or kept.dtype == dtype else cast(kept, dtype)[0]
         array[replaced], clipped = cast(values[replaced], dtype, self.image.value_range)
         return self.canvas.with_array(array), clipped
 
@@ -297,6 +370,15 @@ class Preparation:
         here: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])
         return sd * here
 
+    def _context(self) -> torch.Tensor | None:
+        """Stack what is known of each image besides itself: its neighbours, and the task's guides."""
+        parts = [part for part in (self._neighbours(), *map(self._guide, self.task.guides)) if part is not None]
+        return torch.cat(parts, dim=1) if parts else None
+
+    def _guide(self, guide: NDArray[np.float32]) -> torch.Tensor:
+        stack = self.layout.stack(np.broadcast_to(guide, self.image.shape)[self._box])
+        return torch.from_numpy(self._to_batch(stack[:, :1]).copy())
+
     def _neighbours(self) -> torch.Tensor | None:
         """Stack each plane's neighbours on either side; beyond the ends, those on the other side."""
         reach = self.recipe.generator.neighbours or 0
@@ -326,12 +408,16 @@ class Preparation:
             stack = self.layout.stack(self._whole[self._keep])
             return [NOT_ASKED] * (stack.shape[0] * stack.shape[1])
         values, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
-        return [
+        found = [
             noise_estimate.estimate(values[i], seen[i], self.recipe.noise, volume=len(self.layout.spatial) == 3)
             if seen[i].any()
             else NOTHING_MEASURED
             for i in np.ndindex(*values.shape[:2])
         ]
+        if not self.task.linear:
+            return found
+        # Behind an operator on the image's own values, a magnitude's noise counts as Gaussian.
+        return [replace(e, model=Gaussian(e.model.sigma)) if isinstance(e.model, Rician) else e for e in found]
 
     @staticmethod
     def _is_constant(values: NDArray[Any], seen: NDArray[np.bool_]) -> bool:
@@ -344,6 +430,11 @@ class Preparation:
     def _from_batch(self, batch: NDArray[Any]) -> NDArray[Any]:
         g, s, m, *_ = self._stack_shape
         return np.moveaxis(batch.reshape(g, m, s, *batch.shape[2:]), 1, 2)
+
+
+def _per_sample(scaling: Scaling) -> Scaling:
+    """Bring the scaling of a group ``(S, 1, *1)`` to images ``(S, *spatial)``."""
+    return Scaling(scaling.centre[:, 0], scaling.width[:, 0])
 
 
 def _at_most(estimate: noise_estimate.NoiseEstimate) -> float:

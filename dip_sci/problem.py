@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dip_sci.operators import Operator
+    from dip_sci.views import View
 
 
 PROBES = 4
@@ -118,13 +119,17 @@ class Problem:
 
         return self._mapped(cut)
 
+    def seen(self, view: View) -> Problem:
+        """Return the same problem as an image that is turned."""
+        return self._mapped(view.see)
+
+    def only(self, n: int, count: int = 1) -> Problem:
+        """Return the problem of one image of the stack, or of a few in a row."""
+        return self._mapped(lambda part: part[n : n + count])
+
     def weighted(self, factor: Tensor) -> Problem:
         """Return the same problem with other weights: those of now times a factor ``(N, 1, *spatial)``."""
         return replace(self, weights=self.weights * factor)
-
-    def only(self, n: int) -> Problem:
-        """Return the problem of one image of the stack."""
-        return self._mapped(lambda part: part[n : n + 1])
 
     def to(self, device: torch.device) -> Problem:
         """Return the same problem on another device."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dip_sci.tasks import DONE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from dip_sci.image import Image
@@ -110,12 +111,20 @@ def conversion(image: Image, *, digest: str | None = None) -> dict[str, Any]:
     }
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the files of a folder in the order of their names."""
+def digest(path: Path, files: Iterable[Path] = ()) -> str:
+    """Return the SHA-256 of a file, or of the files of a folder in the order of their names.
+
+    Parameters
+    ----------
+    path
+        A file or a folder.
+    files
+        The files of the folder that count; by default all of them.
+    """
     if path.is_file():
         return _digest(path)
     total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in sorted(files) or sorted(p for p in path.rglob("*") if p.is_file()):
         total.update(bytes.fromhex(_digest(file)))
     return total.hexdigest()
 

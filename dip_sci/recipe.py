@@ -159,7 +159,8 @@ class OperatorOptions(_Group):
     `box`: the mean over a voxel (binning, slices with a rectangular profile); `gaussian`: a smooth profile as wide at
     half its height as a voxel."""
     denoise: Literal["auto", "yes", "no"] = "auto"
-    """Super-resolution: remove the noise first; `auto`: where it is strong."""
+    """Super-resolution: remove the noise first; `auto`: where the noise is given. What is sharp in a small image looks
+    like noise, so that its own estimate does not decide."""
 
 
 class SupervisionOptions(_Group):

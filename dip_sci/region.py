@@ -47,7 +47,7 @@ def on_grid(image: Image, region: Image, *, resample: bool = False, name: str = 
             f"The {name} has the axes {region.axes}, the image {image.axes}: give a mask with the image's axes or with "
             f"its spatial ones, {image.spatial_axes}."
         )
-    if not _differ(image, flat):
+    if not differ(image, flat):
         return flat
     if not resample:
         raise ImageError(
@@ -130,7 +130,8 @@ def _without_single(region: Image, image: Image) -> Image:
     )
 
 
-def _differ(image: Image, region: Image) -> bool:
+def differ(image: Image, region: Image) -> bool:
+    """Return whether a region lies on another grid than an image, as far as is known."""
     if any(region.size_of(a) != image.size_of(a) for a in region.axes):
         return True
     if image.affine is not None and region.affine is not None:
@@ -170,7 +171,7 @@ def _described(image: Image) -> str:
 
 def _nearest(image: Image, region: Image, name: str) -> Image:
     """Look up, plane by plane, the region's voxel nearest to each of the image's."""
-    matrix = _between(image, region, name)
+    matrix = voxels_between(image, region, name)
     shape = tuple(image.size_of(a) for a in "ZYX")
     given = region.array.reshape(tuple(region.size_of(a) for a in "ZYX"))
     result = np.zeros(shape, given.dtype)
@@ -190,11 +191,17 @@ def _nearest(image: Image, region: Image, name: str) -> Image:
     )
 
 
-def _between(image: Image, region: Image, name: str) -> NDArray[np.float64]:
-    """Return the matrix from the image's voxels to the region's, ``(x, y, z, 1)``."""
+def voxels_between(image: Image, region: Image, name: str) -> NDArray[np.float64]:
+    """Return the matrix from the image's voxels to the region's, ``(x, y, z, 1)``.
+
+    Raises
+    ------
+    ImageError
+        If nothing says where one lies in the other.
+    """
     if image.affine is not None and region.affine is not None:
         if abs(np.linalg.det(region.affine[:3, :3])) == 0:
-            raise ImageError(f"The {name}'s orientation is not a usable matrix: give a mask on the image's grid.")
+            raise ImageError(f"The {name}'s orientation is not a usable matrix: give one on the image's grid.")
         matrix: NDArray[np.float64] = np.linalg.inv(region.affine) @ image.affine
         return matrix
     matrix = np.eye(4)
@@ -205,7 +212,7 @@ def _between(image: Image, region: Image, name: str) -> NDArray[np.float64]:
         if a is None or b is None:
             raise ImageError(
                 f"The {name} cannot be resampled: the voxel size along {axis} of one of the two is not known. "
-                "Give a mask on the image's grid."
+                "Give one on the image's grid."
             )
         # Both grids begin at the same corner, not at the same voxel's middle.
         matrix[i, i], matrix[i, 3] = a / b, (a / b - 1) / 2

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from dip_sci import choices, device, generators, preferences, stopping, supervision
-from dip_sci.combination import Combination, combine, keep
+from dip_sci import choices, device, generators, preferences, sample, stopping, supervision
+from dip_sci.checkpoint import Checkpoint, identity
+from dip_sci.combination import NETWORK, Combination, combine, keep
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
+from dip_sci.large import Tiles
 from dip_sci.preparation import Preparation
 from dip_sci.recipe import Recipe
 from dip_sci.region import region_array
 from dip_sci.restoration import Report, Restoration
 from dip_sci.stopping import StopReason
 from dip_sci.supervision_scale import Across, Resample
-from dip_sci.tasks import Inpaint, SuperResolve, Task
+from dip_sci.tasks import Inpaint, Task
 
 if TYPE_CHECKING:
+    import os
     import threading
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -49,6 +54,7 @@ def denoise(
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Restoration:
     """Remove the noise of one image.
 
@@ -65,6 +71,10 @@ def denoise(
         Where to measure the noise: non-zero where nothing but noise varies; shaped as `region`.
     cancel
         When set (from another thread), the run ends after the current step with the best so far.
+    checkpoint
+        File (.npz) that the run's state is saved in twice a minute. If it is there and of the same image and recipe, the
+        run goes on from it, and ends as it would have without a break. It is left there: remove it when the result
+        is safe.
 
     Returns
     -------
@@ -74,81 +84,16 @@ def denoise(
     ------
     ImageError, RecipeError, FitError
         If the image or the recipe cannot be used, or the fit diverges twice.
+    WriteError
+        If `checkpoint` is a file of another kind.
     """
-    return _finish(iter_restore(image, recipe, region=region, background=background, cancel=cancel))
+    return finish(
+        iter_restore(image, recipe, region=region, background=background, cancel=cancel, checkpoint=checkpoint)
+    )
 
 
-def inpaint(
-    image: Image,
-    missing: NDArray[Any] | Image | None = None,
-    recipe: Recipe | None = None,
-    *,
-    region: NDArray[Any] | Image | None = None,
-    background: NDArray[Any] | Image | None = None,
-    cancel: threading.Event | None = None,
-) -> Restoration:
-    """Fill in the missing voxels of one image: dead pixels and lines, overlays, holes, missing slices.
-
-    Parameters
-    ----------
-    image
-        What was measured.
-    missing
-        Non-zero where to fill, of the image's shape or of that of its spatial axes; ``None`` for all
-        voxels that are not finite.
-    recipe, region, background, cancel
-        As for `denoise`. Known voxels are returned bit-identical, unless ``output.known`` is ``restore``.
-
-    Returns
-    -------
-    Restoration
-
-    Raises
-    ------
-    ImageError, RecipeError, FitError
-        As for `denoise`, and if the mask does not fit, nothing is missing, or everything is.
-    """
-    task = Inpaint.of(image, missing)
-    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
-
-
-def super_resolve(
-    image: Image,
-    factor: int | Sequence[int],
-    recipe: Recipe | None = None,
-    *,
-    region: NDArray[Any] | Image | None = None,
-    background: NDArray[Any] | Image | None = None,
-    cancel: threading.Event | None = None,
-) -> Restoration:
-    """Make the voxels of one image smaller.
-
-    Parameters
-    ----------
-    image
-        What was measured.
-    factor
-        How many times finer: a whole number for Y and X, or one for each spatial axis of the image in its order
-        (``(3, 1, 1)`` for slices that are three times too thick).
-    recipe, region, background, cancel
-        As for `denoise`. Outside the region, voxels are interpolated. What made the voxels coarse is
-        ``operator.kernel``.
-
-    Returns
-    -------
-    Restoration
-        On the finer grid, in the same field of view.
-
-    Raises
-    ------
-    ImageError, RecipeError, FitError
-        As for `denoise`, and if the factor does not fit.
-    """
-    task = SuperResolve.of(image, factor)
-    return _finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
-
-
-def _finish(run: Generator[Progress[NDArray[Any]], None, Restoration]) -> Restoration:
+def finish(run: Generator[Progress[NDArray[Any]], None, Restoration]) -> Restoration:
+    """Run a restoration to its end and return what it returns."""
     while True:
         try:
             next(run)
@@ -165,15 +110,19 @@ def iter_restore(
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    scratch: Path | None = None,
 ) -> Generator[Progress[NDArray[Any]], None, Restoration]:
     """Restore one image, step by step.
 
     Parameters
     ----------
-    image, recipe, region, background, cancel
+    image, recipe, region, background, cancel, checkpoint
         As for `denoise`.
     task
         What is asked for, bound to this image; by default to remove its noise.
+    scratch
+        Folder for what does not fit the memory; ``None`` for the system's own.
 
     Yields
     ------
@@ -191,30 +140,93 @@ def iter_restore(
         As for `denoise`.
     """
     started = time.monotonic()
-    recipe, task, image = recipe or Recipe(), task or Task(), image.loaded()
+    recipe, task = recipe or Recipe(), task or Task()
+    image = image if task.name == Task.name else image.loaded()
+    earlier: Restoration | None = None
+    dtype = image.dtype
+    if task.denoises_first(recipe):
+        earlier = yield from _denoised_first(image, task, recipe, region, background, cancel)
+        image, background = earlier.image, None
     where = device.pick(recipe.device)
     recipe, reasons = preferences.of(task, recipe, image)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
-    noise_only = region_array(image, background, "background region")
-    prepared = Preparation(image, choice.recipe, region_array(image, region), noise_only, task)
+    noise_only, inside = region_array(image, background, "background region"), region_array(image, region)
+    large = sample.is_large(image) and choice.recipe.supervision.kind == "recorrupted" and task.name == Task.name
+    whole, places = image, _places(image, choice.recipe, inside, noise_only) if large else []
+    if large:
+        image, inside = sample.cut(image, places), None
+        noise_only = None if noise_only is None else sample.cut(whole.with_array(noise_only), places).array
+    image = image.loaded()
+    prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype)
+    uneven = large and prepared.even()
     choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
     choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
-    run = _Run(prepared, choice, where, len(problems), started)
+    run = _Run(prepared, choice, where, len(problems), started, earlier)
+    if checkpoint is not None and problems:
+        given = (inside, noise_only, task.measured(image), *task.arrays)
+        run.resume(
+            Checkpoint(Path(checkpoint), identity(image, choice.recipe, where, *given, asked=[task.name, task.asked]))
+        )
     with device.kept_memory():
-        for problem in problems:
+        for problem in problems[len(run.fits) :]:
             kept = run.keep(problem)
             yield from run.fit(problem if kept is None else problem.weighted(1 - kept), cancel)
             if not run.complete:
                 break
             yield from run.combine(problem if kept is None else problem.weighted(kept), cancel)
+    if large:
+        yield from run.apply(whole, region_array(whole, region), len(places), uneven, scratch, cancel)
     return run.restoration()
+
+
+def _denoised_first(
+    image: Image,
+    task: Task,
+    recipe: Recipe,
+    region: NDArray[Any] | Image | None,
+    background: NDArray[Any] | Image | None,
+    cancel: threading.Event | None,
+) -> Generator[Progress[NDArray[Any]], None, Restoration]:
+    """Remove an observation's noise before anything else; its previews are on the grid of the result."""
+    limit = recipe.stop.max_seconds
+    first = Recipe(preset=recipe.preset, seed=recipe.seed, device=recipe.device, noise=recipe.noise).merged(
+        {"output": {"dtype": "float32"}, "stop": {"max_seconds": limit and limit / 2}}
+    )
+    run = iter_restore(image, first, region=region, background=background, cancel=cancel)
+    while True:
+        try:
+            progress = next(run)
+        except StopIteration as end:
+            denoised: Restoration = end.value
+            return denoised
+        yield replace(progress, preview=partial(_on_canvas, task, image, progress.preview))
+
+
+def _on_canvas(task: Task, image: Image, preview: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    return task.canvas(image.with_array(preview())).array
+
+
+def _places(image: Image, recipe: Recipe, *masks: NDArray[np.bool_] | None) -> list[tuple[slice, ...]]:
+    """Choose the parts from which a large image is learned."""
+    generator = recipe.generator
+    wanted = [mask for mask in masks if mask is not None]
+    return sample.places(image, str(generator.ndim), generator.neighbours or 0, recipe.seed, wanted)
 
 
 class _Run:
     """What the fits of one image have yielded so far."""
 
-    def __init__(self, prepared: Preparation, choice: Choices, where: torch.device, parts: int, started: float) -> None:
+    def __init__(
+        self,
+        prepared: Preparation,
+        choice: Choices,
+        where: torch.device,
+        parts: int,
+        started: float,
+        earlier: Restoration | None = None,
+    ) -> None:
+        self.earlier = earlier
         self.prepared, self.choice, self.where, self.parts, self.started = prepared, choice, where, parts, started
         self.recipe = choice.recipe
         self.memory = device.memory_in_use(where)
@@ -223,6 +235,11 @@ class _Run:
         self.combinations: list[Combination] = []
         self.last: Progress[Tensor] | None = None
         self.made_of = ""
+        self.checkpoint: Checkpoint | None = None
+        self.resumed = ""
+        self.whole: Image | None = None
+        self.tiles: Tiles | None = None
+        self.more: list[str] = []
 
     @property
     def complete(self) -> bool:
@@ -236,7 +253,8 @@ class _Run:
         return keep(problem, torch.Generator(self.where).manual_seed(self.recipe.seed))
 
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
-        fit = _start(problem, self.prepared, self.recipe, self.started, cancel)
+        saving = None if self.checkpoint is None else _Saving(self.checkpoint, self._done)
+        fit = _start(problem, self.prepared, self.recipe, self.started, cancel, saving)
         while True:
             try:
                 self.last = next(fit)
@@ -246,13 +264,34 @@ class _Run:
                 return
             yield self._progress(self.last, len(self.fits))
 
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on where an earlier process was stopped, and save from now on."""
+        self.checkpoint = checkpoint
+        if checkpoint.state is None:
+            return
+        for fitted, combination in checkpoint.state["done"]:
+            self.fits.append(Fitted(**{**fitted, "reason": StopReason[fitted["reason"]], "again": None}))
+            self.estimates.append(fitted["estimate"] if combination is None else combination["estimate"])
+            self.combinations += [] if combination is None else [Combination(**combination)]
+        self.made_of = checkpoint.state["made_of"]
+        step = checkpoint.state["fit"]["now"]["step"]
+        self.resumed = f"The run went on from a checkpoint, at step {step} of {self.recipe.fit.steps}."
+
+    def _done(self) -> dict[str, Any]:
+        """Return the state of the fits that are complete, for the checkpoint."""
+        # Without the network: what it is applied to once more, it has been applied to.
+        fits = [{**vars(f), "reason": f.reason.name, "again": None} for f in self.fits]
+        combinations: Sequence[dict[str, Any] | None]
+        combinations = [vars(c) for c in self.combinations] or [None] * len(fits)
+        return {"done": list(zip(fits, combinations, strict=True)), "made_of": self.made_of}
+
     def combine(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         """Weigh the last estimate against classical results, unless there is no time left for it."""
         if self.recipe.output.classical == "none" or not self.prepared.task.blends:
             return
         fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
         before = sum(len(e[0]) for e in self.estimates[:-1])
-        problem = self.prepared.dimmed(problem, fitted.estimate.mean(dim=0), before)
+        problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
         believed = self._noise_fits(problem)
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:
@@ -261,7 +300,7 @@ class _Run:
             )
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         began = time.monotonic()
-        for found in combine(problem, fitted.estimate, again, rng):
+        for found in combine(problem, fitted.estimate, again, rng, correlated=self.prepared.correlated):
             if isinstance(found, Combination):
                 self.combinations.append(found)
                 self.estimates[-1] = found.estimate
@@ -275,6 +314,41 @@ class _Run:
             if limit is not None and time.monotonic() - self.started > limit:
                 return
 
+    def apply(
+        self,
+        whole: Image,
+        region: NDArray[np.bool_] | None,
+        parts: int,
+        uneven: bool,
+        scratch: Path | None,
+        cancel: threading.Event | None,
+    ) -> Steps:
+        """Apply what was learned from parts of a large image to all of it, tile by tile."""
+        self.whole = whole
+        fitted = self.fits[-1] if self.fits else None
+        if fitted is None or fitted.again is None or fitted.reason is StopReason.CANCELLED:
+            return
+        share = min(self.prepared.image.array.size / whole.array.size, 1.0)
+        self.more.append(f"The image is large: it was learned from {parts} parts of it, {share:.0%} of its voxels.")
+        if uneven:
+            self.more.append("The noise was taken to be as strong everywhere, since the image is large.")
+        mixing = self.combinations[-1] if self.combinations else None
+        weights, piloting = ({NETWORK: 1.0}, {}) if mixing is None else (mixing.weights, mixing.piloting)
+        tiles = self.tiles = Tiles(whole, region, self.prepared, fitted.again, (weights, piloting), self.where, scratch)
+        # The sample's own result is not needed any more.
+        none = torch.empty(0)
+        self.estimates, self.combinations = [], [replace(c, estimate=none, baseline=none) for c in self.combinations]
+        began = time.monotonic()
+        for done in tiles.run():
+            left = (time.monotonic() - began) * (1 - done) / done
+            if self.last is not None:
+                still = replace(self.last, eta=left, memory=device.memory_in_use(self.where))
+                yield self._progress(still, len(self.fits) - 1)
+            if cancel is not None and cancel.is_set() and done < 1:
+                self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
+                self.more.append(f"Only {done:.0%} of the image was restored before the end; the rest is as it was.")
+                return
+
     def _noise_fits(self, problem: Problem) -> bool:
         """Whether the noise is as strong as its model says, going by how far predictions of hidden voxels miss."""
         options, terms = self.recipe.supervision, self.fits[-1].data_terms
@@ -284,9 +358,7 @@ class _Run:
         return LEAST_MISS < seen / float(problem.sigma.square().mean()) < MOST_MISS
 
     def restoration(self) -> Restoration:
-        nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
-        stacks = torch.cat(self.estimates, dim=1).cpu().numpy() if self.estimates else nothing
-        result, clipped = self.prepared.finish(*self.prepared.values(stacks.mean(axis=0)))
+        result, clipped, spread, baseline = self._result()
         last = self.fits[-1] if self.fits else None
         best = self.combinations[-1] if self.combinations else None
         report = Report(
@@ -294,7 +366,7 @@ class _Run:
             asked=self.prepared.task.asked,
             recipe=self.recipe,
             reasons=self.choice.reasons | ({"output.classical": self.made_of or best.sentence} if best else {}),
-            noise=tuple(e.sentence for e in self.prepared.estimates),
+            noise=self.earlier.report.noise if self.earlier else tuple(e.sentence for e in self.prepared.estimates),
             reason=last.reason if last else StopReason.NOTHING,
             steps=last.steps if last else 0,
             best_step=last.best_step if last else 0,
@@ -307,9 +379,28 @@ class _Run:
             memory=max(self.memory, device.memory_in_use(self.where)),
             device=device.describe(self.where),
             notes=tuple(self._notes(clipped)),
-            advice=tuple(choices.advice(self.choice, correlated=self.prepared.correlated, counts=self.prepared.counts)),
+            advice=self._advice(),
         )
-        return Restoration(result, self._spread(stacks), self._baseline(), report)
+        return Restoration(result, spread, baseline, report)
+
+    def _result(self) -> tuple[Image, int, Image | None, Image | None]:
+        """Return the restored image, how many voxels were clipped, the spread and the baseline."""
+        if self.tiles is not None:
+            return *self.tiles.result(), self.tiles.spread(), None
+        if self.whole is not None:
+            promised = self.recipe.output.dtype == "float32"
+            as_it_was = self.whole.with_array(self.whole.array.astype("float32")) if promised else self.whole
+            return as_it_was, 0, None, None
+        nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
+        stacks = torch.cat(self.estimates, dim=1).cpu().numpy() if self.estimates else nothing
+        result, clipped = self.prepared.finish(*self.prepared.values(stacks.mean(axis=0)))
+        return result, clipped, self._spread(stacks), self._baseline()
+
+    def _advice(self) -> tuple[str, ...]:
+        prepared = self.prepared
+        if not prepared.task.minds_noise(self.recipe):
+            return ()
+        return tuple(choices.advice(self.choice, correlated=prepared.correlated, counts=prepared.counts))
 
     def _baseline(self) -> Image | None:
         if not self.combinations:
@@ -329,7 +420,9 @@ class _Run:
 
     def _notes(self, clipped: int) -> list[str]:
         prepared, fits, parts = self.prepared, self.fits, self.parts
-        notes = list(prepared.image.source.notes)
+        notes = [*prepared.image.source.notes, *self.more]
+        saved = None if self.checkpoint is None else self.checkpoint.note
+        notes += [note for note in (self.resumed, saved) if note]
         if fits and len(fits) < parts:
             notes.append(
                 f"Only the first {len(fits)} of {parts} images were restored before the end; the rest is as it was."
@@ -355,6 +448,8 @@ class _Run:
         earlier = tuple(self.estimates[:done])
 
         def preview() -> NDArray[Any]:
+            if self.tiles is not None:
+                return np.asarray(self.tiles.result()[0].array)
             stack = torch.cat([*earlier, progress.preview()], dim=1).mean(dim=0)
             return self.prepared.values(stack.cpu().numpy())[0]
 
@@ -371,8 +466,27 @@ class _Run:
         )
 
 
+class _Saving:
+    """The checkpoint as the fit at work sees it: its own state, beside that of the fits before."""
+
+    def __init__(self, checkpoint: Checkpoint, done: Callable[[], dict[str, Any]]) -> None:
+        self._checkpoint, self._done, self.due = checkpoint, done, checkpoint.due
+        saved = checkpoint.state
+        # Of the first fit that is not complete; later ones begin.
+        self.state: dict[str, Any] | None = None if saved is None else saved["fit"]
+        checkpoint.state = None
+
+    def save(self, state: dict[str, Any]) -> None:
+        self._checkpoint.save({**self._done(), "fit": state})
+
+
 def _start(
-    problem: Problem, prepared: Preparation, recipe: Recipe, started: float, cancel: threading.Event | None
+    problem: Problem,
+    prepared: Preparation,
+    recipe: Recipe,
+    started: float,
+    cancel: threading.Event | None,
+    saving: _Saving | None,
 ) -> Generator[Progress[Tensor], None, Fitted]:
     """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
     where, fit = problem.observation.device, recipe.fit
@@ -405,6 +519,7 @@ def _start(
         stopping.build(recipe.stop),
         settings,
         cancel,
+        saving,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -70,8 +70,35 @@ class StopRule(Protocol):
         """Judge the state after step number `step` (the first is 1)."""
         ...
 
+    def state(self) -> dict[str, Any]:
+        """Return what it has seen, as `load` takes it; not a copy."""
+        ...
 
-class Fixed:
+    def load(self, state: dict[str, Any]) -> None:
+        """Come back to a state."""
+        ...
+
+
+class _Rule:
+    """What rules have in common: a state, in the attributes named here, and perhaps patience."""
+
+    seen: tuple[str, ...] = ()
+    patience: _Patience | None = None
+
+    def state(self) -> dict[str, Any]:
+        """See `StopRule`."""
+        patience = {} if self.patience is None else {"patience": [self.patience.lowest, self.patience.at]}
+        return {name: getattr(self, name) for name in self.seen} | patience
+
+    def load(self, state: dict[str, Any]) -> None:
+        """See `StopRule`."""
+        for name in self.seen:
+            setattr(self, name, state[name])
+        if self.patience is not None:
+            self.patience.lowest, self.patience.at = state["patience"]
+
+
+class Fixed(_Rule):
     """No rule: the last state is the best."""
 
     def observe(self, step: int, view: View) -> Verdict:
@@ -99,16 +126,19 @@ class _Patience:
         return Verdict(value, best, self.reason if tired and not best else None)
 
 
-class WindowedVariance:
+class WindowedVariance(_Rule):
     """ES-WMV (Wang et al. 2023, "Early Stopping for Deep Image Prior", algorithm 1).
 
     Over the last W iterates the variance ``mean ||x_i - mean x||^2 / N`` falls while the image forms,
     and rises again once noise is fitted.
     """
 
+    patience: _Patience
+    seen = ("_last", "_sum", "_squares")
+
     def __init__(self, window: int, patience: int | None, min_start: int) -> None:
         self.window = window
-        self.judge = _Patience(patience, max(min_start, window), StopReason.VARIANCE).judge
+        self.patience = _Patience(patience, max(min_start, window), StopReason.VARIANCE)
         self._last: list[Tensor] = []
         self._sum: Tensor | None = None
         self._squares: Tensor | None = None
@@ -129,15 +159,18 @@ class WindowedVariance:
         count = len(self._last)
         if count < self.window:
             return Verdict(None, best=True, stop=None)
-        return self.judge(step, float((self._squares / count - (self._sum / count) ** 2).mean()))
+        return self.patience.judge(step, float((self._squares / count - (self._sum / count) ** 2).mean()))
 
 
-class MovingVariance:
+class MovingVariance(_Rule):
     """ES-EMV (same paper, algorithm 2): the variance as an exponential average, without a buffer of iterates."""
+
+    patience: _Patience
+    seen = ("_mean", "_variance", "_gathered")
 
     def __init__(self, alpha: float, patience: int | None, min_start: int) -> None:
         self.alpha = alpha
-        self.judge = _Patience(patience, min_start, StopReason.VARIANCE).judge
+        self.patience = _Patience(patience, min_start, StopReason.VARIANCE)
         self._mean: Tensor | None = None
         self._variance = 0.0
         self._gathered = 0.0
@@ -153,10 +186,10 @@ class MovingVariance:
         self._variance = (1 - self.alpha) * (self._variance + self.alpha * float(away.square().mean()))
         # An average that starts at zero is too small at first, by the weight it has not gathered yet.
         self._gathered += self.alpha * (1 - self._gathered)
-        return self.judge(step, self._variance / self._gathered)
+        return self.patience.judge(step, self._variance / self._gathered)
 
 
-class Discrepancy:
+class Discrepancy(_Rule):
     """Morozov's discrepancy principle: stop when the residual is as strong as the noise."""
 
     def __init__(self, factor: float, min_start: int) -> None:
@@ -169,19 +202,20 @@ class Discrepancy:
         return Verdict(residual, best=True, stop=StopReason.DISCREPANCY if reached else None)
 
 
-class _Risk:
+class _Risk(_Rule):
     """Stop when a risk no longer falls; looks every few steps."""
 
     every: int
+    patience: _Patience
 
     def __init__(self, patience: int | None, min_start: int, reason: StopReason) -> None:
-        self.judge = _Patience(patience, min_start, reason).judge
+        self.patience = _Patience(patience, min_start, reason)
 
     def observe(self, step: int, view: View) -> Verdict:
         """See `StopRule`."""
         if step % self.every:
             return Verdict(None, best=False, stop=None)
-        return self.judge(step, self.look(view))
+        return self.patience.judge(step, self.look(view))
 
     def look(self, view: View) -> float:
         raise NotImplementedError

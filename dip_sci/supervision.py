@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from dip_sci import inputs, tiling
+from dip_sci.views import View, views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +28,8 @@ STIR = 0.05
 PROBES = 4
 """Patches on which the risk of a recorrupted fit is watched."""
 
+
+PLAIN = View((), ())
 
 ALIKE = 0.7
 """Share of the steps that hide voxels in the pattern of those that are missing, where these are to be filled."""
@@ -53,6 +57,34 @@ class Example(NamedTuple):
     base: Tensor
     target: Tensor
     weights: Tensor
+
+
+@dataclass
+class Passes:
+    """The passes that an estimate was made of so far.
+
+    Attributes
+    ----------
+    count
+        How many.
+    total
+        Their sum, ``(K, N, C, *spatial)``; ``None`` before the first.
+    """
+
+    count: int = 0
+    total: Tensor | None = None
+
+    def add(self, restored: Tensor) -> Tensor:
+        """Take in a pass: the mean so far."""
+        self.count += 1
+        self.total = restored if self.total is None else self.total + restored
+        return self.mean
+
+    @property
+    def mean(self) -> Tensor:
+        """Their mean; there must be one."""
+        assert self.total is not None
+        return self.total / self.count
 
 
 class Supervision(Protocol):
@@ -87,8 +119,11 @@ class Supervision(Protocol):
         """Draw the lesson of one step."""
         ...
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
-        """Yield the restored stack ``(K, N, C, *spatial)``, the mean of more and more passes."""
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
+        """Yield the restored stack ``(K, N, C, *spatial)``, the mean of more and more passes.
+
+        `made` are passes made before: what they give comes first, and it takes in the others.
+        """
         ...
 
     def risk(self, network: Network) -> float:
@@ -99,8 +134,11 @@ class Supervision(Protocol):
         """Mean square error of what the network makes of the observation, by Stein's unbiased estimate."""
         ...
 
-    def on(self, problem: Problem) -> Supervision | None:
-        """Return the same supervision for another observation; ``None`` where the network never sees one."""
+    def on(self, problem: Problem, passes: int | None = None) -> Supervision | None:
+        """Return the same supervision for another observation; ``None`` where the network never sees one.
+
+        Its estimate averages so many passes; by default a few, which tell how good the network is.
+        """
         ...
 
 
@@ -168,7 +206,10 @@ class Full:
             self.target = self.target + split * self.added
         seen = problem.operator.finer(self.target.flatten(0, 1)).unsqueeze(1)
         self.shape = tuple(seen.shape[3:])
-        self.z = torch.stack([inputs.make(options, one, rng, grid or self.shape) for one in seen])
+        made = [inputs.make(options, one, rng, grid or self.shape) for one in seen]
+        # A guide is seen beside the input (Ulyanov et al. 2018, flash and no-flash).
+        guided = problem.context.shape[1] > 0 and problem.context.shape[2:] == made[0].shape[2:]
+        self.z = torch.stack([torch.cat([z, problem.context], dim=1) if guided else z for z in made])
         self.jitter = inputs.Jitter(self.z, inputs.JITTER if options.jitter is None else options.jitter, rng)
         self.inside = self.z.shape[2]
 
@@ -176,11 +217,11 @@ class Full:
         """See `Supervision`."""
         return Example(self.jitter.add(self.z, rng), self.z.new_zeros(1), self.target, self.weights)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: one pass, without jitter."""
         yield network(self.z)
 
-    def on(self, problem: Problem) -> None:
+    def on(self, problem: Problem, passes: int | None = None) -> None:
         """See `Supervision`: the input is noise."""
 
     def risk(self, network: Network) -> float:
@@ -228,17 +269,25 @@ class _Recorrupted:
     ) -> None:
         self.problem, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
         self.inside = problem.operator.features(problem.observation.shape[1]) + problem.context.shape[1]
+        reach = problem.operator.reach or (0,) * len(patch)
+        # Near its border, what a patch's voxels see lies outside of it: a patch is much larger than that, or all.
+        sizes = problem.observation.shape[2:]
+        patch = [p if p > 4 * r else n for p, r, n in zip(patch, reach, sizes, strict=True)]
         self.patches = _Patches(problem, patch, batch)
         self.shape = self.patches.shape
+        self.inner = problem.weights.new_zeros(self.shape)
+        self.inner[
+            tuple(slice(r, p - r) if p < n else slice(None) for p, r, n in zip(self.shape, reach, sizes, strict=True))
+        ] = 1
         self.weights = (problem if held_out is None else problem.without(held_out)).weights
         # The risk is watched on a few patches, always the same: a pass over a whole volume would take minutes.
         fixed = torch.Generator(problem.observation.device).manual_seed(0)
         self.probe = [place for _ in range(PROBES) for place in self.patches.draw(fixed)]
 
-    def on(self, problem: Problem) -> Self:
-        """See `Supervision`: to apply the fitted network, not to fit; in few passes."""
+    def on(self, problem: Problem, passes: int | None = None) -> Self:
+        """See `Supervision`: to apply the fitted network, not to fit."""
         other = copy.copy(self)
-        other.problem, other.count = problem, min(self.count, FEW_PASSES)
+        other.problem, other.count = problem, passes or min(self.count, FEW_PASSES)
         return other
 
     def sure(self, network: Network) -> float:
@@ -259,7 +308,7 @@ class _Recorrupted:
         before, after = restored(probe), restored(probe.seeing(probe.observation + STIR * e))
         return _stein(probe, before, e * probe.operator.forward(after - before) / STIR)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`."""
         raise NotImplementedError
 
@@ -314,7 +363,8 @@ class Hide(_Recorrupted):
     hidden
         Smallest and largest hidden share.
     alike
-        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for.
+        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for. Patches are
+        seen flipped then.
     in_turn
         In the result, hide each voxel from the network in turn, so that none comes with its noise; else show it
         all there is.
@@ -337,6 +387,7 @@ class Hide(_Recorrupted):
     ) -> None:
         super().__init__(problem, patch, batch, seeds, held_out, passes)
         self.hidden, self.alike, self.in_turn = hidden, alike, in_turn
+        self.views = views(len(self.shape), swap=False) if alike else []
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
@@ -344,6 +395,9 @@ class Hide(_Recorrupted):
         y, measured, context, weights = self._draw(
             rng, problem.observation, problem.measured, problem.context, self.weights
         )
+        if self.views:
+            view = self.views[int(torch.randint(len(self.views), (), generator=rng, device=y.device))]
+            y, measured, context, weights = (view.see(part) for part in (y, measured, context, weights))
         low, high = self.hidden
         share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         if self.alike and bool(torch.rand((), generator=rng, device=y.device) < ALIKE):
@@ -354,28 +408,33 @@ class Hide(_Recorrupted):
             pattern = torch.zeros_like(measured)
         hidden = ((torch.rand(measured.shape, generator=rng, device=y.device) < share) | (pattern > 0)).float()
         seen, base = self._see(y, measured * (1 - hidden), context)
-        return Example(seen, base, y, weights * hidden)
+        return Example(seen, base, y, weights * hidden * self.inner)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`."""
-        y, measured = self.problem.observation, self.problem.measured
-        total: Tensor | None = None
+        y, measured, made = self.problem.observation, self.problem.measured, made or Passes()
+        if made.count:
+            yield made.mean
         for index in range(self.count):
             turn = index % self.parts
             if turn == 0:
                 part = torch.randint(self.parts, measured.shape, generator=rng, device=y.device)
-            restored = self._apply(network, y, measured * (part != turn) if self.in_turn else measured)
-            total = restored if total is None else total + restored
-            yield total / (index + 1)
+            if index >= made.count:
+                visible = measured * (part != turn) if self.in_turn else measured
+                view = self.views[index % len(self.views)] if self.views else PLAIN
+                yield made.add(self._seen_so(view, network, visible))
+
+    def _seen_so(self, view: View, network: Network, visible: Tensor) -> Tensor:
+        if not view.flips:
+            return self._apply(network, self.problem.observation, visible)
+        turned = copy.copy(self)
+        turned.problem = self.problem.seen(view)
+        return view.back(turned._apply(network, turned.problem.observation, view.see(visible)))
 
     def _pattern(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
         """Cut the pattern of what is missing out of another place: beyond a border it goes on at the other."""
-        missing = (
-            1
-            - self.problem.measured[
-                int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
-            ][None]
-        )
+        n = int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
+        missing = 1 - self.problem.measured[n : n + 1]
         for axis in range(2, len(shape) - 1):
             size = missing.shape[axis]
             start = int(torch.randint(size, (), generator=rng, device=rng.device))
@@ -431,20 +490,22 @@ class Split(_Recorrupted):
         low, high = self.strength
         t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         seen, base = self._see(y + t * e, measured, context)
-        return Example(seen, base, y - e / t, weights)
+        return Example(seen, base, y - e / t, weights * self.inner)
 
     def _stacks(self) -> list[Tensor]:
         problem = self.problem
         sigma = problem.sigma.expand_as(problem.observation)
         return [problem.observation, problem.measured, problem.context, self.weights, sigma]
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: the mean over draws of the added noise."""
-        y, total = self.problem.observation, None
+        y, made = self.problem.observation, made or Passes()
+        if made.count:
+            yield made.mean
         for index in range(self.count):
-            restored = self._apply(network, y + self.applied * self.problem.noise(rng), self.problem.measured)
-            total = restored if total is None else total + restored
-            yield total / (index + 1)
+            added = self.problem.noise(rng)
+            if index >= made.count:
+                yield made.add(self._apply(network, y + self.applied * added, self.problem.measured))
 
     def risk(self, network: Network) -> float:
         """See `Supervision`: against the aim that belongs to one fixed draw."""

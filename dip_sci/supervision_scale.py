@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import itertools
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from dip_sci import tiling
 from dip_sci.errors import ImageError
 from dip_sci.operators import Downsample, Identity
 from dip_sci.resampling import resample
-from dip_sci.supervision import Example
+from dip_sci.supervision import Example, Passes
+from dip_sci.views import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,35 +33,6 @@ BACK_PROJECTIONS = 6
 """Steps that make a result agree with its observation: ``x + U (y - A x)`` (Irani & Peleg 1991)."""
 
 
-class _View(NamedTuple):
-    """A way to look at an image: axes swapped, then flipped. Both lists count from the first spatial axis."""
-
-    order: tuple[int, ...]
-    flips: tuple[int, ...]
-
-    def see(self, x: Tensor) -> Tensor:
-        lead = x.ndim - len(self.order)
-        moved = x.permute(*range(lead), *(lead + a for a in self.order))
-        return moved.flip([lead + a for a in self.flips]) if self.flips else moved
-
-    def back(self, x: Tensor) -> Tensor:
-        lead = x.ndim - len(self.order)
-        flipped = x.flip([lead + a for a in self.flips]) if self.flips else x
-        inverse = [self.order.index(a) for a in range(len(self.order))]
-        return flipped.permute(*range(lead), *(lead + a for a in inverse))
-
-
-def _views(factors: Sequence[int], spacing: Sequence[float]) -> list[_View]:
-    """Return all flips, each with the last two axes as they are and, where these are alike, swapped."""
-    n = len(factors)
-    straight = tuple(range(n))
-    orders = [straight]
-    if factors[-1] == factors[-2] and abs(spacing[-1] - spacing[-2]) < 1e-3 * spacing[-1]:
-        orders.append((*straight[:-2], n - 1, n - 2))
-    flips = [axes for k in range(n + 1) for axes in itertools.combinations(range(n), k)]
-    return [_View(order, axes) for order in orders for axes in flips]
-
-
 class _Scale:
     """What lessons of scale have in common: the data term's problem, agreement with the observation, no stop by risk."""
 
@@ -75,10 +47,10 @@ class _Scale:
         self.inside = problem.observation.shape[1]
         self.count = 1
 
-    def on(self, problem: Problem) -> Self:
+    def on(self, problem: Problem, passes: int | None = None) -> Self:
         """See `Supervision`."""
         other = copy.copy(self)
-        other.observed, other.count = problem, 1
+        other.observed, other.count = problem, passes or 1
         return other
 
     def risk(self, network: Network) -> float:
@@ -89,27 +61,23 @@ class _Scale:
         """See `Supervision`: it is not the observation's noise that is to be removed."""
         raise NotImplementedError
 
-    def _interpolated(self) -> Tensor:
-        return self.operator.guess(self.observed.observation, self.observed.measured).base
-
     def _restored(self, network: Network, seen: Tensor) -> Tensor:
-        """Add what the networks make of images ``(N, C, *spatial)``: ``(K, N, C, *spatial)``."""
-        k = self.seeds
+        """Add to images ``(K, N, C, *spatial)`` what each network makes of its own."""
+        k, _, c, *spatial = seen.shape
 
-        def restore(one: Tensor) -> Tensor:
-            out = one + network(one.expand(k, *one.shape))
-            # One image of K * C channels, as the tiles are blended channel by channel.
-            return out.transpose(0, 1).flatten(1, 2)
+        def restore(both: Tensor) -> Tensor:
+            each = both.view(len(both), k, c, *both.shape[2:]).transpose(0, 1)
+            return (each + network(each)).transpose(0, 1).flatten(1, 2)
 
-        parts = [
-            tiling.apply(restore, part) if len(part) == 1 else restore(part) for part in torch.split(seen, _batch(seen))
-        ]
-        return torch.cat(parts).view(len(seen), k, *seen.shape[1:]).transpose(0, 1)
+        # Images of K * C channels, as tiles are blended channel by channel.
+        images = torch.split(seen.transpose(0, 1).flatten(1, 2), _batch(seen))
+        parts = [tiling.apply(restore, part) if len(part) == 1 else restore(part) for part in images]
+        return torch.cat(parts).view(-1, k, c, *spatial).transpose(0, 1)
 
-    def _agreeing(self, x: Tensor) -> Tensor:
+    def _agreeing(self, x: Tensor, operator: Downsample) -> Tensor:
         y, measured = self.observed.observation, self.observed.measured
         for _ in range(BACK_PROJECTIONS):
-            x = x + self.operator.finer((y - self.operator.forward(x)) * measured)
+            x = x + operator.finer((y - operator.forward(x)) * measured)
         return x
 
 
@@ -117,8 +85,9 @@ class Resample(_Scale):
     """Learn to undo the operator where its result is known: from the observation's coarser copy to itself.
 
     The network sees the coarser copy, interpolated, and predicts what that lacks (Shocher, Cohen & Irani 2018,
-    "Zero-Shot Super-Resolution"). The observation is seen flipped, with axes swapped and at several sizes; the
-    result is the mean over flips, brought to agreement with the observation.
+    "Zero-Shot Super-Resolution"). Factors of 4, 8, 9 and 16 are learned as 2 or 3, of which an observation has far
+    more to show, and applied again and again. The observation is seen flipped, with axes swapped and at several
+    sizes; the result is the mean over flips, brought to agreement with the observation.
 
     Parameters
     ----------
@@ -136,9 +105,14 @@ class Resample(_Scale):
 
     def __init__(self, problem: Problem, *, patch: int, seeds: int, passes: int, spacing: Sequence[float]) -> None:
         super().__init__(problem, seeds, spacing)
-        self.views = _views(self.operator.factors, spacing)
+        factors, kernel = self.operator.factors, self.operator.kernel
+        once, times = _root(factors)
+        self.lesson = Downsample(once, kernel, spacing)
+        self.levels = [Downsample([f**k for f in once], kernel, spacing) for k in range(1, times + 1)]
+        alike = factors[-1] == factors[-2] and abs(spacing[-1] - spacing[-2]) < 1e-3 * spacing[-1]
+        self.views = views(len(factors), swap=alike)
         self.count = min(passes, len(self.views))
-        self.shape = _edges(problem.observation.shape[2:], self.operator.factors, patch)
+        self.shape = _edges(problem.observation.shape[2:], once, patch)
         self._sizes = self._pyramid()
 
     def _pyramid(self) -> list[tuple[Tensor, Tensor]]:
@@ -160,16 +134,20 @@ class Resample(_Scale):
         view = self.views[_pick(len(self.views), rng)]
         at = _place(whole, self.shape, rng)
         target, weight = view.see(whole[at]).contiguous(), view.see(weights[at])
-        base = self.operator.finer(self.operator.forward(target))
+        base = self.lesson.finer(self.lesson.forward(target))
         return _example(self.seeds, base, target, weight)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: the mean over views, brought to agreement with the observation."""
-        y, total = self._interpolated(), None
-        for done, view in enumerate(self.views[: self.count], start=1):
-            out = view.back(self._restored(network, view.see(y).contiguous()))
-            total = out if total is None else total + out
-            yield self._agreeing(total / done)
+        y, made = self.operator.fill(self.observed.observation, self.observed.measured), made or Passes()
+        if made.count:
+            yield self._agreeing(made.mean, self.operator)
+        for view in self.views[made.count : self.count]:
+            x = y.expand(self.seeds, *y.shape)
+            for level in self.levels:
+                seen = view.see(self.lesson.finer(x)).contiguous()
+                x = self._agreeing(view.back(self._restored(network, seen)), level)
+            yield self._agreeing(made.add(x), self.operator)
 
 
 class Across(_Scale):
@@ -220,21 +198,33 @@ class Across(_Scale):
         base = self.lesson.finer(self.lesson.forward(target))
         return _example(self.seeds, base, target, weight)
 
-    def passes(self, network: Network, rng: torch.Generator) -> Iterator[Tensor]:
+    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: planes along X and along Y, each as it is and upside down."""
-        y, total = self._interpolated(), None
+        y = self.operator.guess(self.observed.observation, self.observed.measured).base
+        made = made or Passes()
         n, c, z, *_ = y.shape
-        for done, (along, flips) in enumerate(self.views[: self.count], start=1):
+        if made.count:
+            yield self._agreeing(made.mean, self.operator)
+        for along, flips in self.views[made.count : self.count]:
             other = 7 - along
             # (N, C, Z, Y, X) to planes (N * along, C, Z, other).
             order = (0, along, 1, 2, other)
             planes = y.flip(flips).permute(order).flatten(0, 1)
-            out = self._restored(network, planes.contiguous())
+            out = self._restored(network, planes.expand(self.seeds, *planes.shape))
             out = out.view(self.seeds, n, y.shape[along], c, z, y.shape[other])
             back = (0, 1, 3, 4, 5, 2) if along == 4 else (0, 1, 3, 4, 2, 5)
             out = out.permute(back).flip([axis + 1 for axis in flips])
-            total = out if total is None else total + out
-            yield self._agreeing(total / done)
+            yield self._agreeing(made.add(out), self.operator)
+
+
+def _root(factors: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """Return factors that, applied so many times, give others: the smallest for which that is so."""
+    wanted = [f for f in factors if f > 1]
+    for base in (2, 3):
+        times = round(math.log(wanted[0], base))
+        if all(f == base**times for f in wanted):
+            return tuple(base if f > 1 else 1 for f in factors), times
+    return tuple(factors), 1
 
 
 def _pick(n: int, rng: torch.Generator) -> int:
@@ -260,11 +250,13 @@ def _weights(problem: Problem, sizes: Sequence[int]) -> Tensor:
 
 def _batch(images: Tensor) -> int:
     """How many images go through a network at once."""
-    return max(1, AT_ONCE // max(images[0, 0].numel(), 1))
+    return max(1, AT_ONCE // max(images[0, 0, 0].numel(), 1))
 
 
 def _edges(spatial: Sequence[int], factors: Sequence[int], patch: int) -> tuple[int, ...]:
     """Return a patch's edges: whole coarser voxels, and equal where axes may be swapped."""
-    edges = [min(patch, n) // f * f for n, f in zip(spatial, factors, strict=True)]
+    # At the smallest size, too, there must be room for it.
+    room = [n if f == 1 else max(int(n * SCALES[-1]), f) for n, f in zip(spatial, factors, strict=True)]
+    edges = [min(patch, n) // f * f for n, f in zip(room, factors, strict=True)]
     edges[-2:] = [min(edges[-2:])] * 2 if factors[-1] == factors[-2] else edges[-2:]
     return tuple(edges)

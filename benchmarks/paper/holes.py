@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.paper import common
-from dip_sci.restore import inpaint
+from dip_sci.functions import inpaint
 
 WIDTHS = (16, 32, 64, 128, 128, 128)
 

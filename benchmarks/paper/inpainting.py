@@ -14,7 +14,7 @@ import numpy as np
 from skimage.restoration import inpaint_biharmonic
 
 from benchmarks.paper import common
-from dip_sci.restore import inpaint
+from dip_sci.functions import inpaint
 
 PRINTED = {
     "barbara": 32.22,

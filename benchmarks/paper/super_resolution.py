@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.paper import common
+from dip_sci.functions import super_resolve
 from dip_sci.resampling import resample
-from dip_sci.restore import super_resolve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

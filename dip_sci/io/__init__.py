@@ -40,7 +40,8 @@ def read(
         slices in the order of their instance numbers, whatever their positions.
     series
         Which series of a DICOM folder to read, where it holds several: its number, or its place in the
-        list that the error without it shows (``"#2"``), or its SeriesInstanceUID.
+        list that the error without it shows (``"#2"``), or its SeriesInstanceUID. Likewise which part of a DICOM
+        series or file of several echoes, b-values or times, and which image of an ND2, LIF or CZI file of several.
     lazy
         Leave the values in the file where they can be read part by part: OME-Zarr, uncompressed NIfTI and
         TIFF. The image's array is a `Lazy` one then; for other files this does nothing.
@@ -152,7 +153,9 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     except DipSciError:
         raise
     except OSError as error:
-        raise WriteError(f"{path} could not be written: {error.strerror or error}. Nothing was left behind.") from error
+        # numpy's own words for a full disk are of two numbers.
+        why = error.strerror or f"{error} (is the disk full?)"
+        raise WriteError(f"{path} could not be written: {why}. Nothing was left behind.") from error
     except Exception as error:
         raise WriteError(
             f"{path} could not be written as {form.title} ({type(error).__name__}: {error}). Nothing was left behind; "

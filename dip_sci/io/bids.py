@@ -17,6 +17,9 @@ LINK = "raw"
 MR = frozenset({"anat", "func", "dwi", "fmap", "perf"})
 MAX_TEXT = 2**20
 
+IGNORED = "manifest.jsonl\nbatch.log\n*.html\n"
+"""What lies beside derivatives that BIDS does not know: a batch's manifest and log, and reports."""
+
 STILL_TRUE = ("SkullStripped", "TaskName", "RepetitionTime", "VolumeTiming", "SliceTiming", "EchoTime", "FlipAngle")
 """What a source's sidecar says that holds for the derivative, too, and names nobody."""
 
@@ -56,8 +59,7 @@ def derivative(source: Path, folder: Path, suffix: str, desc: str = DESC) -> Pat
         raise WriteError(
             f"{folder} lies among the raw data of the BIDS dataset {root}; choose {root / 'derivatives' / 'dip_sci'}."
         )
-    own = registry.full_suffix(source)
-    *entities, kind = source.name[: len(source.name) - len(own)].split("_")
+    *entities, kind = _stem(source).split("_")
     entities = [e for e in entities if not e.startswith("desc-")]
     name = "_".join([*entities, f"desc-{desc}", kind]) + suffix
     return folder / source.absolute().parent.relative_to(root) / name
@@ -68,8 +70,7 @@ def sidecar(source: Path) -> dict[str, Any]:
     root = dataset_of(source)
     assert root is not None
     below = source.absolute().relative_to(root).as_posix()
-    beside = source.with_name(source.name[: len(source.name) - len(registry.full_suffix(source))] + ".json")
-    own = _object(beside)
+    own = _inherited(source, root)
     # Required of derivatives of MR; a raw scan has its skull.
     raw = source.absolute().parent.name in MR and _object(root / DESCRIPTION).get("DatasetType", "raw") == "raw"
     return {
@@ -78,6 +79,30 @@ def sidecar(source: Path) -> dict[str, Any]:
         **({"SkullStripped": False} if raw else {}),
         **{key: own[key] for key in STILL_TRUE if key in own},
     }
+
+
+def _inherited(source: Path, root: Path) -> dict[str, Any]:
+    """Return what the sidecars of a scan say: those further down win (BIDS' inheritance principle).
+
+    A sidecar above a scan holds for it where its suffix is the scan's and its entities are some of the scan's.
+    """
+    *entities, kind = _stem(source).split("_")
+    below = source.absolute().relative_to(root).parts[:-1]
+    said: dict[str, Any] = {}
+    for depth in range(len(below) + 1):
+        fit = []
+        for file in sorted(root.joinpath(*below[:depth]).glob("*.json")):
+            *named, of = file.name[: -len(".json")].split("_")
+            if of == kind and set(named) <= set(entities):
+                fit.append((len(named), file))
+        # BIDS allows one per folder; where there are more, the one that says more of the scan wins.
+        for _, file in sorted(fit):
+            said |= _object(file)
+    return said
+
+
+def _stem(source: Path) -> str:
+    return source.name[: len(source.name) - len(registry.full_suffix(source))]
 
 
 def prepare(source: Path, folder: Path, target: Path, version: str) -> None:
@@ -92,7 +117,9 @@ def prepare(source: Path, folder: Path, target: Path, version: str) -> None:
     assert root is not None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = folder / DESCRIPTION
+        file, ignored = folder / DESCRIPTION, folder / ".bidsignore"
+        if not ignored.exists():
+            ignored.write_text(IGNORED, encoding="utf-8")
         if file.is_file():
             _refuse_foreign(file)
             return
@@ -105,7 +132,7 @@ def prepare(source: Path, folder: Path, target: Path, version: str) -> None:
 
 def _description(root: Path, folder: Path, version: str) -> dict[str, Any]:
     return {
-        "Name": "Scans denoised by dip_sci",
+        "Name": "Scans restored by dip_sci",
         "BIDSVersion": VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "dip_sci", "Version": version}],

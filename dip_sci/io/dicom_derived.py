@@ -62,6 +62,13 @@ KEPT_PRIVATE = {
 }
 """Private elements without which values lose their meaning: b-values and directions, scales of MR and PET."""
 
+CODES = {
+    "denoised": ("113087", "Smoothing"),
+    "fused": ("113087", "Smoothing"),
+    "deconvolved": ("113086", "Edge enhancement"),
+}
+"""How an image came about, by context group 7203; for the filling of holes there is no code."""
+
 LOSSY = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
@@ -81,8 +88,9 @@ class Derivation:
     ----------
     description
         What was done, in a sentence without names of people, files or machines.
-    denoised
-        Whether noise was taken out: an image that is written without a description may only have been copied.
+    done
+        What the description begins with, if that is a participle (``"denoised"``), else ``"processed"``: an image
+        that is written without a description may only have been copied.
     digest
         Hash of the values and of the description: the same result gets the same UIDs.
     when
@@ -94,7 +102,7 @@ class Derivation:
     """
 
     description: str
-    denoised: bool
+    done: str
     digest: str
     when: datetime
     resampled: bool
@@ -109,7 +117,9 @@ class Derivation:
         found = hashlib.sha256(f"{__version__} {text} {array.dtype} {array.shape}".encode())
         for part in array:
             found.update(np.ascontiguousarray(part).data)
-        return cls(text, bool(description), found.hexdigest(), datetime.now().astimezone(), resampled, taken)
+        first = description.partition(" ")[0].lower()
+        done = first if first.endswith("ed") else "denoised" if description else "processed"
+        return cls(text, done, found.hexdigest(), datetime.now().astimezone(), resampled, taken)
 
     def uid(self, source: str, place: int = 0) -> str:
         """Return a new UID that follows from the source's and the result."""
@@ -188,7 +198,8 @@ def _describe(dataset: Dataset, derivation: Derivation, sources: list[Dataset]) 
 
 def _codes(derivation: Derivation) -> list[Dataset]:
     resampling = [code("113085", "Spatial resampling")] if derivation.resampled else []
-    return [*([code("113087", "Smoothing")] if derivation.denoised else []), *resampling]
+    kind = CODES.get(derivation.done)
+    return [*([code(*kind)] if kind else []), *resampling]
 
 
 def _equipment(derivation: Derivation, remarks: Iterable[str]) -> Dataset:
@@ -198,7 +209,7 @@ def _equipment(derivation: Derivation, remarks: Iterable[str]) -> Dataset:
     item.SoftwareVersions = __version__
     item.ContributionDateTime = derivation.when.strftime("%Y%m%d%H%M%S.%f%z")
     item.ContributionDescription = " ".join(
-        ["Noise removal." if derivation.denoised else "Image processing.", *remarks]
+        ["Noise removal." if derivation.done == "denoised" else "Image processing.", *remarks]
     )
     return item
 
@@ -221,7 +232,8 @@ def _renew(dataset: Dataset, derivation: Derivation, place: int) -> None:
     while number in derivation.taken:
         number += 1
     dataset.SeriesNumber = number
-    suffix = " resampled" if derivation.resampled else " denoised" if derivation.denoised else " processed"
+    plain = derivation.done in ("denoised", "processed")
+    suffix = " resampled" if derivation.resampled and plain else f" {derivation.done}"
     before = str(dataset.get("SeriesDescription") or "")
     dataset.SeriesDescription = (before[: LIMITS["SeriesDescription"] - len(suffix)] + suffix).strip()
     dataset.InstanceCreationDate = dataset.ContentDate = now.strftime("%Y%m%d")

@@ -76,15 +76,7 @@ def chosen(path: Path, wanted: str | None, *, split: bool = True) -> tuple[Files
         If there is none, or which one is not clear: the message lists them, without a word of their
         descriptions, which may name a patient.
     """
-    series: dict[str, Files] = {}
-    for file in _files(path):
-        dataset = header_of(file)
-        if "Rows" in dataset and "LOCALIZER" not in dataset.get("ImageType", ()):
-            series.setdefault(str(dataset.get("SeriesInstanceUID", "")), []).append((file, dataset))
-    if not series:
-        raise ReadError(f"The folder {path} holds DICOM files but no images; give the folder of an image series.")
-    listed = sorted(series.values(), key=lambda files: (_number(files) is None, _number(files) or 0, str(files[0][0])))
-    choices = [choice for files in listed for choice in _choices(files, split=split)]
+    choices = listed(path, split=split)
     if wanted is None:
         if len(choices) > 1:
             raise ReadError(f"The folder {path} holds {_list(choices, path)}. Choose one: {_how(choices)}.")
@@ -94,6 +86,25 @@ def chosen(path: Path, wanted: str | None, *, split: bool = True) -> tuple[Files
         what = "no series" if not found else f"{len(found)} series"
         raise ReadError(f"The folder {path} holds {what} {wanted!r}, but {_list(choices, path)}. {_how(choices)}.")
     return found[0].files, found[0].planes
+
+
+def listed(path: Path, *, split: bool = True) -> list[Choice]:
+    """Return the series of a folder or a DICOMDIR, and the parts of each, in the order of their numbers.
+
+    Raises
+    ------
+    ReadError
+        If there is none, or a file is damaged.
+    """
+    series: dict[str, Files] = {}
+    for file in _files(path):
+        dataset = header_of(file)
+        if "Rows" in dataset and "LOCALIZER" not in dataset.get("ImageType", ()):
+            series.setdefault(str(dataset.get("SeriesInstanceUID", "")), []).append((file, dataset))
+    if not series:
+        raise ReadError(f"The folder {path} holds DICOM files but no images; give the folder of an image series.")
+    ordered = sorted(series.values(), key=lambda files: (_number(files) is None, _number(files) or 0, str(files[0][0])))
+    return [choice for files in ordered for choice in _choices(files, split=split)]
 
 
 def part_of(path: Path, planes: list[Plane], wanted: str | None) -> list[Plane]:

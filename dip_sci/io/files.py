@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
@@ -122,9 +123,7 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
         The name to write to. Whatever ends the block early, an interrupt too, removes it.
     """
     # In lower case, which every writer knows; nibabel would change ".Nii" by itself.
-    temporary = target.with_name(
-        f".{target.name[: len(target.name) - len(suffix)][:80]}.{secrets.token_hex(4)}{suffix.lower()}"
-    )
+    temporary = target.with_name(f"{_hidden(target, suffix)}{secrets.token_hex(4)}{suffix.lower()}")
     try:
         yield temporary
         for written in (*temporary.rglob("*"), temporary):
@@ -138,6 +137,19 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
         # A few network file systems refuse to sync a folder; the file itself is safe by then.
         with suppress(OSError):
             _to_disk(target.parent)
+
+
+def remove_leftovers(target: Path, suffix: str) -> None:
+    """Remove what a process that was killed while it wrote `target` has left; nobody may be writing it now."""
+    name = re.compile(re.escape(_hidden(target, suffix)) + r"[0-9a-f]{8}" + re.escape(suffix.lower()) + r"(\.old)?")
+    with suppress(OSError):
+        for place in target.parent.iterdir():
+            if name.fullmatch(place.name):
+                _remove(place)
+
+
+def _hidden(target: Path, suffix: str) -> str:
+    return f".{target.name[: len(target.name) - len(suffix)][:80]}."
 
 
 def _replace(temporary: Path, target: Path) -> None:

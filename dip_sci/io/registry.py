@@ -50,6 +50,8 @@ class Format:
         Whether an image of it is a folder.
     levels
         Whether its module has ``levels(path)``, which opens an image without reading it.
+    several
+        Whether its files may hold several images; then its ``read`` takes a ``series``, too.
     lazy
         Whether its ``read`` takes ``lazy``, to leave the values in the file.
     streams
@@ -65,6 +67,7 @@ class Format:
     serial: bool = False
     folder: bool = False
     levels: bool = False
+    several: bool = False
     lazy: bool = False
     streams: bool = False
 
@@ -73,10 +76,11 @@ class Format:
 
     def read(self, path: Path, axes: str | None, series: str | None = None, *, lazy: bool = False) -> Image:
         """Read a file of this format; `axes`, `series` and `lazy` as in `dip_sci.io.read`."""
-        if series is not None and not self.serial:
+        choosable = self.serial or self.several
+        if series is not None and not choosable:
             raise ReadError(f"{path} is {self.title}, which has no series to choose from; leave series out.")
         options = {"lazy": True} if lazy and self.lazy else {}
-        return cast("Image", self._call("read", path, axes, *((series,) if self.serial else ()), **options))
+        return cast("Image", self._call("read", path, axes, *((series,) if choosable else ()), **options))
 
     def open_levels(self, path: Path) -> list[Image]:
         """Open an image of this format without reading it, finest level first."""
@@ -171,6 +175,7 @@ FORMATS: tuple[Format, ...] = (
         _is_vendor,
         "dip_sci.io.vendor",
         "microscopes' own formats are only read; write .ome.tif or .ome.zarr",
+        several=True,
     ),
     Format("raster", "a PNG, JPEG or BMP file", (".png",), _is_raster, "dip_sci.io.raster"),
     Format(
@@ -279,11 +284,22 @@ def completed(path: Path, name: str, source: Path | None) -> Path:
     # A folder of that name is more likely a mistake than a wish for a file beside it.
     if path.suffix or not path.name or path.is_dir():
         return path
+    return path.with_name(path.name + own_suffix(name, source))
+
+
+def own_suffix(name: str, source: Path | None) -> str:
+    """Return the suffix that a result of the format `name` gets: that of `source` if it can be written, else a usual one.
+
+    Examples
+    --------
+    >>> own_suffix("tiff", Path("a.ome.tif")), own_suffix("raster", Path("a.jpg")), own_suffix("dicom", Path("series"))
+    ('.ome.tif', '.png', '')
+    """
     own = full_suffix(source) if source is not None else ""
     form = _by_suffix(own)
     if form is None or form.name != name or form.unwritable:
-        own = OWN_SUFFIX.get(name, "")
-    return path.with_name(path.name + own)
+        return OWN_SUFFIX.get(name, "")
+    return own
 
 
 def full_suffix(path: Path) -> str:

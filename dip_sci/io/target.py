@@ -34,7 +34,7 @@ class Target:
     dataset: Path | None = None
 
     @classmethod
-    def of(cls, source: Path, output: Path, image: Image) -> Target:
+    def of(cls, source: Path, output: Path, image: Image, done: str = bids.DESC) -> Target:
         """Return the place that an output stands for: without a suffix, in the format of the scan.
 
         Parameters
@@ -45,17 +45,24 @@ class Target:
             As the user gave it; without a suffix, for a scan in a BIDS dataset, the derivative dataset's folder.
         image
             The scan.
+        done
+            What was done to it, in one word, for the names of BIDS.
         """
         if output.suffix or bids.dataset_of(source) is None:
             return cls(io.completed(output, image))
         suffix = io.full_suffix(io.completed(source.with_name("x"), image))
-        return cls(bids.derivative(source, output, suffix), source, output)
+        return cls(bids.derivative(source, output, suffix, done), source, output)
 
     @property
     def record(self) -> Path:
         """The record's file."""
         name = self.file.name
         return self.file.with_name(name[: len(name) - len(io.full_suffix(self.file))] + ".json")
+
+    @property
+    def report(self) -> Path:
+        """The report's file."""
+        return self.record.with_name(self.record.name.removesuffix(".json") + ".html")
 
     def refuse(self, image: Image, version: str, *, overwrite: bool, inputs: Sequence[Path]) -> None:
         """Raise a `WriteError` where nothing can be written, before the work; make a derivative dataset's folders."""

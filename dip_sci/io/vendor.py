@@ -15,13 +15,14 @@ from dip_sci.io.axes import renamed
 from dip_sci.io.files import refuse_beyond_file, refuse_beyond_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 LIF = b"\x70\0\0\0"
 KEEPS: frozenset[str] = frozenset()
+LISTED = 10
 
 
 class _Found(NamedTuple):
@@ -31,11 +32,10 @@ class _Found(NamedTuple):
     axes: str
     steps: Mapping[str, float | None]
     channels: tuple[str, ...]
-    others: int
 
 
-def read(path: Path, axes: str | None = None) -> Image:
-    """Read the first image of an ND2, LIF or CZI file; see `dip_sci.io.read`."""
+def read(path: Path, axes: str | None = None, series: str | None = None) -> Image:
+    """Read one image of an ND2, LIF or CZI file; see `dip_sci.io.read`."""
     with path.open("rb") as file:
         head = file.read(16)
     if head[:4] == LIF:
@@ -49,13 +49,17 @@ def read(path: Path, axes: str | None = None) -> Image:
         if head.startswith(b"\xda\xce\xbe\x0a")
         else ("a Leica LIF image", "liffile", "vendor", _lif)
     )
-    found = _by(reader, module, extra, title, path)
+    found = _by(reader, module, extra, title, path, series)
     keep = [i for i, (a, n) in enumerate(zip(found.axes, found.array.shape, strict=True)) if n > 1 or a in "YX"]
     letters = "".join(found.axes[i] for i in keep)
     array = np.squeeze(found.array, tuple(i for i in range(found.array.ndim) if i not in keep))
     if "S" in letters:
         array = np.moveaxis(array, letters.index("S"), -1)
         letters = f"{letters.replace('S', '')}S"
+    notes: tuple[str, ...] = ()
+    if "Y" not in letters and "Z" in letters:
+        letters, notes = letters.replace("Z", "Y"), ("The image is a section along Z; its Z is called Y here.",)
+        found = found._replace(steps={**found.steps, "Y": found.steps.get("Z")})
     if array.dtype.kind not in "iuf" or not set(letters) <= set("TCZYXS"):
         raise ReadError(f"{path} holds values of type {array.dtype} along {letters!r}; export it as OME-TIFF.")
     spacing = tuple(found.steps.get(a) or None for a in letters)
@@ -63,14 +67,20 @@ def read(path: Path, axes: str | None = None) -> Image:
         (("second" if a == "T" else "micrometer") if s else None) for a, s in zip(letters, spacing, strict=True)
     )
     channels = found.channels if "C" in letters and len(found.channels) == array.shape[letters.index("C")] else ()
-    notes = (f"The file holds {found.others + 1} images; the first one was read.",) if found.others else ()
     header = MappingProxyType({"own": (), "lost": ("the microscope's own metadata (objective, exposure, dates)",)})
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     source = Source("vendor", str(path), header, notes, channels)
     return renamed(Image(array, letters, spacing, units, source=source), axes, path)
 
 
-def _by(reader: Callable[[Any, Path], _Found], module: str, extra: str, title: str, path: Path) -> _Found:
+def _by(
+    reader: Callable[[Any, Path, str | None], _Found],
+    module: str,
+    extra: str,
+    title: str,
+    path: Path,
+    series: str | None,
+) -> _Found:
     try:
         library = import_module(module)
     except ImportError as error:
@@ -79,36 +89,63 @@ def _by(reader: Callable[[Any, Path], _Found], module: str, extra: str, title: s
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return reader(library, path)
+        return reader(library, path, series)
 
 
-def _nd2(library: Any, path: Path) -> _Found:
+def _chosen(shapes: Sequence[str], wanted: str | None, path: Path) -> int:
+    """Return which of a file's images is meant, by its place in the list, as ``"#2"`` or ``"2"``.
+
+    Raises
+    ------
+    ReadError
+        If there are several and none of them is named: the message lists them, without their names, which may be
+        those of patients.
+    """
+    places = {name: i for i in range(len(shapes)) for name in (f"#{i + 1}", str(i + 1))}
+    if wanted in places:
+        return places[wanted]
+    if wanted is None and len(shapes) == 1:
+        return 0
+    lines = [f"#{i} {shape}" for i, shape in enumerate(shapes[:LISTED], 1)]
+    more = f"; and {len(shapes) - LISTED} more" if len(shapes) > LISTED else ""
+    raise ReadError(
+        f"{path} holds {len(shapes)} images: {'; '.join(lines)}{more}. Choose one: for instance series='1' (--series 1) "
+        "reads the first."
+    )
+
+
+def _sizes(axes: Iterable[str], shape: Iterable[int]) -> str:
+    return " x ".join(f"{n} {a}" for a, n in zip(axes, shape, strict=True) if n > 1 or a in "YX")
+
+
+def _nd2(library: Any, path: Path, series: str | None) -> _Found:
     with library.ND2File(path) as file:
         sizes = dict(file.sizes)
         refuse_beyond_memory(int(np.prod(list(sizes.values()))) * file.dtype.itemsize, path)
+        inner = {a: n for a, n in sizes.items() if a != "P"}
+        place = _chosen([_sizes(inner, inner.values())] * sizes.get("P", 1), series, path)
         array = file.asarray()
-        others = sizes.get("P", 1) - 1
         if "P" in sizes:
-            array = np.take(array, 0, axis=list(sizes).index("P"))
+            array = np.take(array, place, axis=list(sizes).index("P"))
         voxel = file.voxel_size()
         names = tuple(str(c.channel.name) for c in getattr(file.metadata, "channels", None) or ())
         periods = [
             loop.parameters.periodMs / 1000 for loop in file.experiment if getattr(loop, "type", "") == "TimeLoop"
         ]
     steps = {"X": voxel.x, "Y": voxel.y, "Z": voxel.z, "T": periods[0] if periods else None}
-    return _Found(array, "".join(a for a in sizes if a != "P"), steps, names, others)
+    return _Found(array, "".join(inner), steps, names)
 
 
-def _lif(library: Any, path: Path) -> _Found:
+def _lif(library: Any, path: Path, series: str | None) -> _Found:
     with library.LifFile(path) as file:
         images = file.images
         if not len(images):
             raise ReadError(f"{path} is a LIF file without an image in it.")
-        image = images[0]
+        image = images[_chosen([_sizes((str(d)[:1] for d in i.dims), i.shape) for i in images], series, path)]
         refuse_beyond_memory(int(image.nbytes), path)
         array, axes = np.asarray(image.asarray()), "".join(str(d)[:1] for d in image.dims)
         steps = {a: _step(image.coords.get(a), 1.0 if a == "T" else 1e6) for a in "TZYX"}
-        return _Found(array, axes, steps, (), len(images) - 1)
+        return _Found(array, axes, steps, ())
 
 
 def _step(places: Any, factor: float) -> float | None:
@@ -119,12 +156,17 @@ def _step(places: Any, factor: float) -> float | None:
     return step if np.isfinite(step) and step > 0 else None
 
 
-def _czi(library: Any, path: Path) -> _Found:
+def _czi(library: Any, path: Path, series: str | None) -> _Found:
     with library.open_czi(str(path)) as file:
         box = file.total_bounding_box
         length = {a: box[a][1] - box[a][0] for a in "TCZ" if a in box}
         rectangle = file.scenes_bounding_rectangle
-        scene = min(rectangle) if rectangle else None
+        scenes = sorted(rectangle)
+        others = [length.get(a, 1) for a in "TCZ"]
+        shapes = [_sizes("TCZYX", (*others, rectangle[s].h, rectangle[s].w)) for s in scenes]
+        scene = scenes[_chosen(shapes, series, path)] if scenes else None
+        if not scenes:
+            _chosen([""], series, path)
         planes = [
             file.read(plane={"T": t, "C": c, "Z": z}, scene=scene)
             for t in range(length.get("T", 1))
@@ -136,7 +178,15 @@ def _czi(library: Any, path: Path) -> _Found:
         array = np.stack(planes).reshape(shape)
         # Colours are stored blue first.
         array = array[..., ::-1] if array.shape[-1] == 3 else array
-        return _Found(array, "TCZYXS", _czi_steps(file.metadata), (), max(len(rectangle) - 1, 0))
+        return _Found(array, "TCZYXS", _czi_steps(file.metadata), _czi_channels(file.metadata))
+
+
+def _czi_channels(metadata: Any) -> tuple[str, ...]:
+    try:
+        channels = metadata["ImageDocument"]["Metadata"]["Information"]["Image"]["Dimensions"]["Channels"]["Channel"]
+        return tuple(str(c["@Name"]) for c in (channels if isinstance(channels, list) else [channels]))
+    except (KeyError, TypeError):
+        return ()
 
 
 def _czi_steps(metadata: Any) -> dict[str, float | None]:

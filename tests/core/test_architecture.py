@@ -16,29 +16,45 @@ ROOT = Path(__file__).parent.parent.parent
 # From low to high: a room knows only rooms above this line's, never its neighbours on the same line.
 LAYERS = [
     ["errors", "lazy"],
-    ["image"],
-    ["recipe", "scaling", "noise", "noise_blocks", "layout", "region", "resampling", "samples", "io", "compressed"],
+    ["image", "logs"],
+    [
+        "recipe",
+        "scaling",
+        "noise",
+        "noise_blocks",
+        "layout",
+        "region",
+        "resampling",
+        "views",
+        "samples",
+        "sample",
+        "scratch",
+        "io",
+        "compressed",
+    ],
     ["noise_background", "noise_curve", "noise_structure"],
     ["noise_estimate", "calibration", "operators", "texture"],
-    ["data_term", "problem", "tasks"],
+    ["data_term", "detection", "problem", "tasks"],
     ["generators", "inputs", "device", "tiling"],
     ["supervision", "decompression"],
     ["supervision_scale"],
     ["stopping", "averaging"],
-    ["fit"],
+    ["fit", "checkpoint"],
     ["compression"],
     ["quality", "baseline", "patches", "choices", "preparation"],
     ["combination", "preferences", "restoration"],
+    ["large"],
     ["restore", "inversion"],
-    ["provenance", "cost"],
+    ["functions", "provenance", "cost"],
     ["report"],
+    ["job"],
     ["batch"],
     ["cli", "napari_plugin"],
     ["__main__"],
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 
-KNOW_IO = {"batch", "cli", "napari_plugin", "compression", "decompression"}
+KNOW_IO = {"checkpoint", "job", "batch", "cli", "napari_plugin", "compression", "decompression"}
 """Those at the ends of the way; between them an Image is all there is. A compressed image is a file."""
 
 NOBODY_IMPORTS = {"bm3d", "bm4d", "SimpleITK", "torchvision"}

@@ -5,16 +5,19 @@ import pytest
 import torch
 from scenes import noisy, problem, rng, scene, tiny
 
+from dip_sci import combination
 from dip_sci.baseline import classical_methods
 from dip_sci.combination import NETWORK, WIENER, Combination, combine
 from dip_sci.image import Image
+from dip_sci.operators import Identity
+from dip_sci.problem import Problem
 from dip_sci.restore import denoise, iter_restore
 
 BLEND = {"output": {"classical": "blend", "dtype": "float32"}}
 
 
 def blend(observed, estimate, again):
-    *shares, found = combine(observed, estimate, again, rng())
+    *shares, found = combine(observed, estimate, again, rng(), correlated=False)
     assert isinstance(found, Combination)
     assert shares == sorted(shares)
     assert shares[0] > 0
@@ -160,3 +163,19 @@ def test_a_noise_model_that_is_wrong_is_not_believed(told):
     assert wrong.weights == {NETWORK: 1.0}
     assert "not as strong" in wrong.reasons["output.classical"]
     assert "not as strong" not in right.reasons["output.classical"]
+
+
+def test_known_weights_give_the_same_blend():
+    g = torch.Generator().manual_seed(0)
+    at = torch.arange(64.0)
+    truth = (torch.sin(at / 6)[:, None] + torch.cos(at / 9))[None, None]
+
+    def guess(like):
+        return truth + 0.12 * torch.randn(like.shape, generator=g)
+
+    y, one = truth + 0.3 * torch.randn(truth.shape, generator=g), torch.ones_like(truth)
+    observed = Problem(y, one, one, torch.full_like(y, 0.3), Identity((1.0, 1.0)))
+    estimate = guess(y)[None]
+    *_, found = combine(observed, estimate, lambda other: guess(other.observation)[None], g, correlated=False)
+    assert found.piloting
+    torch.testing.assert_close(combination.blend(observed, estimate, found.weights, found.piloting), found.estimate)

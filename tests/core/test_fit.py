@@ -181,8 +181,8 @@ def test_a_cancelled_fit_is_content_with_one_pass():
     teacher = teach("hide", p)
     passes = teacher.passes
 
-    def counted(network, g):
-        for estimate in passes(network, g):
+    def counted(network, g, before=None):
+        for estimate in passes(network, g, before):
             made.append(estimate)
             yield estimate
 
@@ -203,7 +203,7 @@ def test_time_ends_a_fit(kind):
     assert torch.isfinite(done.estimate).all()
 
 
-class At:
+class At(Fixed):
     """A rule that calls one step the best, and stops at another."""
 
     def __init__(self, best, stop):
@@ -445,7 +445,7 @@ def own_random_state():
 @pytest.mark.usefixtures("own_random_state")
 def test_kept_weights_are_not_those_that_go_on():
     live = small_ensemble()
-    average = WeightAverage(0.5, live, lambda net: iter([net(torch.ones(1, 1, 1, 2, 2)).detach().clone()]))
+    average = WeightAverage(0.5, live, lambda net, made: iter([net(torch.ones(1, 1, 1, 2, 2)).detach().clone()]))
     average.update(torch.zeros(1))
     average.keep()
     kept = next(average.estimate(best=True))
@@ -461,7 +461,7 @@ def test_kept_weights_are_not_those_that_go_on():
 @pytest.mark.usefixtures("own_random_state")
 def test_averaged_weights_lag_behind_and_arrive():
     live = small_ensemble()
-    average = WeightAverage(0.9, live, lambda net: iter([]))
+    average = WeightAverage(0.9, live, lambda net, made: iter([]))
     weight = live.networks[0][0].weight
     before = average.mean.networks[0][0].weight.clone()
     with torch.no_grad():

@@ -5,8 +5,8 @@ import pytest
 from scenes import noisy, scene, tiny
 
 from dip_sci.errors import ImageError, RecipeError
+from dip_sci.functions import inpaint
 from dip_sci.image import Image
-from dip_sci.restore import inpaint
 
 LEARN = {
     "generator": {"channels": (8, 8, 8), "dropout": 0.0},

@@ -8,10 +8,10 @@ import torch
 from scenes import noisy, scene, tiny
 
 from dip_sci.errors import ImageError, RecipeError
+from dip_sci.functions import super_resolve
 from dip_sci.image import Image
 from dip_sci.operators import Downsample
 from dip_sci.resampling import matrix, resample
-from dip_sci.restore import super_resolve
 
 LEARN = {"generator": {"channels": (16, 16)}, "fit": {"steps": 150, "rate": 0.004, "precision": "float32"}}
 
@@ -104,6 +104,21 @@ def test_the_kernel_makes_a_difference():
     image = noisy(32, 32)
     results = [super_resolve(image, 2, tiny(operator={"kernel": k})).image.array for k in ("lanczos2", "gaussian")]
     assert not np.array_equal(*results)
+
+
+def test_noise_that_is_given_is_removed_first():
+    truth = scene(64, 64)
+    image = Image(np.clip(coarse(truth, (2, 2)) + np.random.default_rng(0).normal(0, 15, (32, 32)), 0, 255), "YX")
+    image = image.with_array(image.array.astype(np.uint8))
+    recipe = tiny(fit={"steps": 10}, noise={"sigma": 15.0})
+    # The first fit takes the preset's own, longer recipe.
+    results = [
+        super_resolve(image, 2, recipe.merged({"operator": {"denoise": d}, "preset": "fast"})) for d in ("no", "yes")
+    ]
+    noisy_one, clean = (psnr(r.image.array.astype(float), truth) for r in results)
+    assert clean > noisy_one + 2
+    assert results[1].image.dtype == np.uint8
+    assert "15, as given" in results[1].report.noise[0]
 
 
 def test_full_supervision_reaches_the_finer_grid():

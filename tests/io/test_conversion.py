@@ -1,10 +1,13 @@
 """From one format to another: what can be kept is kept, what cannot is listed."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import ome_types
+import pydicom.data
 import pytest
 import tifffile
 
@@ -181,3 +184,27 @@ def test_tiles_in_any_compression(tmp_path, compression, bigtiff):
     np.testing.assert_allclose(image.array, array, atol=3 if compression == "jpeg" else 0)
     again = read(write(tmp_path / "y.tif", image))
     np.testing.assert_array_equal(again.array, image.array)
+
+
+def _others():
+    """Pydicom's own test files and, where it is there, the folder of images at the edges."""
+    folders = [Path(pydicom.data.__file__).parent / "test_files"]
+    data = Path(os.environ.get("DIP_SCI_DATA", "nowhere"))
+    return [*folders, *(data / name for name in ("dicom_edge", "formats") if (data / name).is_dir())]
+
+
+@pytest.mark.parametrize("folder", _others(), ids=lambda folder: folder.name)
+def test_every_file_of_others_is_an_image_or_refused_by_name(folder):
+    """No other error, no nonsense: what `benchmarks/formats.py` tells of in docs/formats.md."""
+    read_, refused = 0, []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and ".zarr/" not in p.as_posix()):
+        try:
+            image = read(path)
+        except ReadError as error:
+            refused.append((str(path), str(error)))
+            continue
+        assert image.array.size == np.prod(image.shape)
+        assert image.source.path == str(path)
+        read_ += 1
+    assert all(path in said and "None" not in said for path, said in refused)
+    assert read_ > len(refused) / 4

@@ -57,30 +57,45 @@ def test_nd2(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "nd2", SimpleNamespace(ND2File=ND2File))
     (tmp_path / "x.nd2").write_bytes(ND2)
-    image = read(tmp_path / "x.nd2")
+    image = read(tmp_path / "x.nd2", series=2)
     assert (image.axes, image.spacing) == ("TCYX", (0.5, None, 0.5, 0.25))
     assert image.units == ("second", None, "micrometer", "micrometer")
     assert image.source.channels == ("a", "b")
-    assert "2 images" in image.source.notes[0]
-    np.testing.assert_array_equal(image.array, array[0])
+    np.testing.assert_array_equal(image.array, array[1])
+    with pytest.raises(ReadError, match=r"2 images: #1 3 T x 2 C x 5 Y x 6 X; #2 .*--series 1"):
+        read(tmp_path / "x.nd2")
 
 
 def test_lif(tmp_path, monkeypatch):
     array = np.arange(30, dtype=np.uint8).reshape(5, 6)
     one = SimpleNamespace(
-        dims=("Y", "X"), coords={"Y": np.arange(5) * 5e-7, "X": np.arange(6) * 2.5e-7}, nbytes=30, asarray=lambda: array
+        dims=("Y", "X"),
+        shape=(5, 6),
+        coords={"Y": np.arange(5) * 5e-7, "X": np.arange(6) * 2.5e-7},
+        nbytes=30,
+        asarray=lambda: array,
     )
+    section = SimpleNamespace(**{**vars(one), "dims": ("Z", "X"), "coords": {"Z": np.arange(5) * 2e-6}})
 
     class LifFile(_Opened):
         def __init__(self, path):
-            self.images = [one]
+            self.images = found
 
+    found = [one]
     monkeypatch.setitem(sys.modules, "liffile", SimpleNamespace(LifFile=LifFile))
     (tmp_path / "x.lif").write_bytes(LIF)
     image = read(tmp_path / "x.lif")
     assert image.axes == "YX"
     np.testing.assert_allclose(image.spacing, (0.5, 0.25))
     np.testing.assert_array_equal(image.array, array)
+    found.append(section)
+    with pytest.raises(ReadError, match=r"2 images: #1 5 Y x 6 X; #2"):
+        read(tmp_path / "x.lif")
+    with pytest.raises(ReadError, match="2 images"):
+        read(tmp_path / "x.lif", series=3)
+    image = read(tmp_path / "x.lif", series="#2")
+    assert (image.axes, image.spacing) == ("YX", (2.0, None))
+    assert "section along Z" in image.source.notes[0]
 
 
 def test_czi(tmp_path):
@@ -89,9 +104,11 @@ def test_czi(tmp_path):
     with czi.create_czi(str(tmp_path / "x.czi")) as file:
         for c, z in np.ndindex(2, 3):
             file.write(data=array[c, z][..., None], plane={"C": c, "Z": z, "T": 0})
-        file.write_metadata("x", scale_x=2.5e-7, scale_y=5e-7, scale_z=1e-6)
+        names = {0: "DNA", 1: "actin"}
+        file.write_metadata("x", channel_names=names, scale_x=2.5e-7, scale_y=5e-7, scale_z=1e-6)
     image = read(tmp_path / "x.czi")
     assert image.axes == "CZYX"
+    assert image.source.channels == ("DNA", "actin")
     np.testing.assert_allclose([s for s in image.spacing if s], (1, 0.5, 0.25))
     np.testing.assert_array_equal(image.array, array)
     (tmp_path / "y.czi").write_bytes((tmp_path / "x.czi").read_bytes()[:700])

@@ -1,0 +1,166 @@
+"""The public functions that ask for more than to remove noise, one per task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dip_sci.restore import finish, iter_restore
+from dip_sci.tasks import Deconvolve, Fuse, Inpaint, SuperResolve
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from dip_sci.image import Image
+    from dip_sci.recipe import Recipe
+    from dip_sci.restoration import Restoration
+
+
+def inpaint(
+    image: Image,
+    missing: NDArray[Any] | Image | None = None,
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Fill in the missing voxels of one image: dead pixels and lines, overlays, holes, missing slices.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    missing
+        Non-zero where to fill, of the image's shape or of that of its spatial axes; ``None`` for all
+        voxels that are not finite.
+    recipe, region, background, cancel
+        As for `denoise`. Known voxels are returned bit-identical, unless ``output.known`` is ``restore``.
+
+    Returns
+    -------
+    Restoration
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the mask does not fit, nothing is missing, or everything is.
+    """
+    image = image.loaded()
+    task = Inpaint.of(image, missing)
+    return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+
+
+def super_resolve(
+    image: Image,
+    factor: int | Sequence[int],
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Make the voxels of one image smaller.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    factor
+        How many times finer: a whole number for Y and X, or one for each spatial axis of the image in its order
+        (``(3, 1, 1)`` for slices that are three times too thick).
+    recipe, region, background, cancel
+        As for `denoise`. Outside the region, voxels are interpolated. What made the voxels coarse is
+        ``operator.kernel``.
+
+    Returns
+    -------
+    Restoration
+        On the finer grid, in the same field of view.
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the factor does not fit.
+    """
+    image = image.loaded()
+    task = SuperResolve.of(image, factor)
+    return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+
+
+def fuse(
+    image: Image,
+    guide: NDArray[Any] | Image,
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Remove the noise of one image with the help of another one of the same object.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    guide
+        Another channel, exposure or modality: an array of the shape of the image's spatial axes, or an `Image`,
+        which may have channels, and may lie on another grid where the files of both say where they lie.
+    recipe, region, background, cancel
+        As for `denoise`.
+
+    Returns
+    -------
+    Restoration
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the guide does not fit or does not overlap with the image.
+    """
+    image = image.loaded()
+    task = Fuse.of(image, guide)
+    return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+
+
+def deconvolve(
+    image: Image,
+    psf: NDArray[Any] | Image,
+    recipe: Recipe | None = None,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+    cancel: threading.Event | None = None,
+) -> Restoration:
+    """Undo a known blur of one image, under the noise that came after it.
+
+    Parameters
+    ----------
+    image
+        What was measured.
+    psf
+        Point spread function on the image's grid, its centre in the middle: odd sizes, not negative, of sum 1;
+        with the image's spatial axes, or ``(Y, X)`` where planes are blurred each for itself.
+    recipe, region, background, cancel
+        As for `denoise`.
+
+    Returns
+    -------
+    Restoration
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if the point spread function is none or does not fit.
+
+    Notes
+    -----
+    A network sees part of the voxels, and what it makes of them is blurred and compared with the others (Kobayashi
+    et al. 2020, "Image deconvolution via noise-tolerant self-supervised inversion"), in units of their noise.
+    """
+    image = image.loaded()
+    task = Deconvolve.of(image, psf)
+    return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))

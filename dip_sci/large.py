@@ -1,0 +1,283 @@
+"""Large images: what was learned from parts of one is applied tile by tile, blended without seams.
+
+Neighbouring tiles overlap. In the middle of the overlap their weights go linearly from one to the other; its outer
+edges, where a network sees less than it does inside, do not count. What is summed is by how much the image changes, so
+that voxels which do not change keep their bits, whatever their type.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import psutil
+import torch
+
+from dip_sci import sample
+from dip_sci.combination import blend
+from dip_sci.errors import FitError
+from dip_sci.lazy import Lazy
+from dip_sci.scaling import cast as cast_values
+from dip_sci.scratch import Scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dip_sci.fit import Again
+    from dip_sci.image import Image
+    from dip_sci.preparation import Preparation
+
+    Box = tuple[slice, ...]
+
+MARGIN = {"2d": 32, "3d": 12}
+"""Voxels by which a tile reaches beyond the middle of an overlap."""
+
+TRIM = {"2d": 8, "3d": 3}
+"""Voxels at a tile's inner ends that do not count."""
+
+EDGE = {"2d": 1024, "3d": 160}
+"""Longest edge of a tile."""
+
+LEAST = {"2d": 128, "3d": 48}
+"""Edge of a tile that is not made smaller, whatever the memory."""
+
+ROOM = 2**30
+"""Bytes that a tile may take in memory at most; less where less than four times as much is free."""
+
+FLOATS = 12
+"""Numbers that a pass holds per voxel, over the width of the network's first level."""
+
+
+class Tiles:
+    """A large image, restored tile by tile.
+
+    Parameters
+    ----------
+    image
+        The whole; its values may be in a file.
+    region
+        Where to restore, of the image's shape; ``None`` for everywhere.
+    prepared
+        Of a sample of it (`sample.cut`).
+    again
+        Applies the networks that were fitted to the sample.
+    weights
+        Share of each part in the result, and in the pilot of its last one, as of a `Combination`.
+    device
+        Where it is done.
+    folder
+        Where the sum is kept while it is made; ``None`` for the system's own place.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        region: NDArray[np.bool_] | None,
+        prepared: Preparation,
+        again: Again,
+        weights: tuple[dict[str, float], dict[str, float]],
+        device: torch.device,
+        folder: Path | None = None,
+    ) -> None:
+        self.image, self.region, self.prepared = image, region, prepared
+        self.again, self.weights, self.device = again, weights, device
+        recipe = prepared.recipe
+        self.ndim = "3d" if recipe.generator.ndim == "3d" else "2d"
+        self.passes = recipe.supervision.passes
+        self._most = _most_voxels(recipe.generator.channels or (16,), device)
+        self.shape = self._tile_shape()
+        self._change = Scratch(image.shape, folder)
+        self._spread = Scratch(image.shape, folder) if recipe.fit.seeds > 1 else None
+        self.boxes = [
+            box for box, _ in self._planned(image.shape, self.shape) if region is None or bool(region[box].any())
+        ]
+        self.done = 0
+
+    def run(self) -> Iterator[float]:
+        """Restore tile after tile, and yield the share that is done."""
+        for box, ramps in self._planned(self.image.shape, self.shape):
+            if self.region is not None and not self.region[box].any():
+                continue
+            change, spread = self._restored(box)
+            weight = _outer(ramps)
+            if self.region is not None:
+                change, spread = change * self.region[box], spread * self.region[box]
+            self._change.add(box, weight * change)
+            if self._spread is not None:
+                self._spread.add(box, weight * spread)
+            self.done += 1
+            yield self.done / len(self.boxes)
+
+    def result(self) -> tuple[Image, int]:
+        """Return the restored image, which is a `Lazy` one where the image is, and how many voxels were clipped."""
+        image = self.image
+        dtype = np.dtype(np.float32) if self.prepared.recipe.output.dtype == "float32" else image.dtype
+
+        def part(box: Box) -> tuple[NDArray[Any], int]:
+            before, change = np.asarray(image.array[box]), self._change[box]
+            changed = change != 0
+            found = before.astype(dtype)
+            # float64 only where float32 cannot hold the values.
+            exact = np.float32 if before.dtype.itemsize <= 2 or before.dtype == np.float32 else np.float64
+            values = before[changed].astype(exact) + change[changed]
+            found[changed], clipped = cast_values(values, dtype, image.value_range)
+            return found, clipped
+
+        lazy = Lazy(image.shape, dtype, lambda box: part(box)[0], getattr(image.array, "chunks", None))
+        clipped = sum(part(box)[1] for box in lazy.boxes())
+        result = image.with_array(cast("NDArray[Any]", lazy))
+        return result if image.is_lazy else result.loaded(), clipped
+
+    def spread(self) -> Image | None:
+        """Return the standard deviation over the networks, float32; ``None`` for a single network."""
+        if self._spread is None:
+            return None
+        kept = self._spread
+        spread = self.image.with_array(cast("NDArray[Any]", Lazy(self.image.shape, np.float32, lambda box: kept[box])))
+        return spread if self.image.is_lazy else spread.loaded()
+
+    def _restored(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return by how much a tile changes, and its spread; where memory is short, of two halves in turn."""
+        shape = _shape(box)
+        if self._voxels(shape) <= self._most or not self._halves(shape):
+            try:
+                return self._pass(box)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_short(error):
+                    raise
+                if not self._halves(shape):
+                    raise FitError(
+                        f"There is not enough memory for a tile of {' x '.join(map(str, shape))} voxels: close other "
+                        "programs, or take a smaller network (generator.channels) or fewer networks (fit.seeds)."
+                    ) from None
+            # From here on no tile is as large.
+            self._most = self._voxels(shape) // 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        change, spread = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        for inner, ramps in self._planned(shape, self._halves(shape) or shape):
+            moved = tuple(slice(b.start + i.start, b.start + i.stop) for b, i in zip(box, inner, strict=True))
+            found = self._restored(moved)
+            weight = _outer(ramps)
+            change[inner] += weight * found[0]
+            spread[inner] += weight * found[1]
+        return change, spread
+
+    def _pass(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Apply the networks and the classical methods to one tile."""
+        part = sample.cut(self.image, [box])
+        prepared = self.prepared.on(part)
+        shape = _shape(box)
+        if not prepared.inside.any():
+            return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        (problem,) = prepared.problems(self.device)
+        with torch.no_grad():
+            estimate = self.again(problem, self.passes)
+            seen = prepared.judged(problem, estimate.mean(dim=0), 0)
+            found = blend(seen, estimate, *self.weights).cpu().numpy()
+        values, replaced = prepared.values(found.mean(axis=0))
+        change = np.where(replaced, values - np.where(replaced, part.array, 0), 0)
+        spread = np.zeros(values.shape, np.float32)
+        if self._spread is not None:
+            each = np.stack([prepared.values(one)[0] for one in found])
+            spread[replaced] = each[:, replaced].std(axis=0, ddof=1)
+        return change.astype(np.float32).reshape(shape), spread.reshape(shape)
+
+    def _planned(
+        self, shape: tuple[int, ...], tile: tuple[int, ...]
+    ) -> Iterator[tuple[Box, list[NDArray[np.float32]]]]:
+        """Yield tiles of about one shape that cover another, and their weights along each axis."""
+        lines = [_line(n, t, *self._margin(axis)) for axis, n, t in zip(self.image.axes, shape, tile, strict=True)]
+        for choice in itertools.product(*lines):
+            yield tuple(box for box, _ in choice), [ramp for _, ramp in choice]
+
+    def _margin(self, axis: str) -> tuple[int, int]:
+        if axis in ("YX" if self.ndim == "2d" else "ZYX"):
+            return MARGIN[self.ndim], TRIM[self.ndim]
+        # Planes are seen with their neighbours, and restored without them.
+        reach = self.prepared.recipe.generator.neighbours or 0 if axis == "Z" else 0
+        return reach, reach
+
+    def _voxels(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape)
+
+    def _tile_shape(self) -> tuple[int, ...]:
+        """Return the largest tile that the memory takes: whole planes of some number in 2D, a box in 3D."""
+        longest = EDGE[self.ndim]
+        spatial = "YX" if self.ndim == "2d" else "ZYX"
+        shape = tuple(
+            min(n, longest) if a in spatial else n if a in "CS" else 1 + 2 * self._margin(a)[0]
+            for a, n in zip(self.image.axes, self.image.shape, strict=True)
+        )
+        shape = tuple(min(a, b) for a, b in zip(shape, self.image.shape, strict=True))
+        while self._voxels(shape) > self._most and (halves := self._halves(shape)):
+            shape = halves
+        return shape
+
+    def _halves(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return a shape of half the length along its longest axis of space; ``None`` where it is the least."""
+        spatial = "YX" if self.ndim == "2d" else "ZYX"
+        axis = max((i for i, a in enumerate(self.image.axes) if a in spatial), key=lambda i: shape[i])
+        if shape[axis] <= LEAST[self.ndim]:
+            return None
+        half = max(shape[axis] // 2 + MARGIN[self.ndim], LEAST[self.ndim])
+        return (*shape[:axis], min(half, shape[axis] - 1), *shape[axis + 1 :])
+
+
+def _line(length: int, tile: int, margin: int, trim: int) -> list[tuple[slice, NDArray[np.float32]]]:
+    """Cut an axis into tiles that overlap by twice the margin, with weights that sum to one everywhere.
+
+    Examples
+    --------
+    >>> [(box.start, box.stop, ramp.tolist()) for box, ramp in _line(8, 6, 2, 1)]
+    [(0, 6, [1.0, 1.0, 1.0, 0.75, 0.25, 0.0]), (2, 8, [0.0, 0.25, 0.75, 1.0, 1.0, 1.0])]
+    """
+    if length <= tile:
+        return [(slice(0, length), np.ones(length, np.float32))]
+    count = math.ceil((length - 2 * margin) / (tile - 2 * margin))
+    size = math.ceil((length + (count - 1) * 2 * margin) / count)
+    starts = [i * (length - size) // (count - 1) for i in range(count)]
+    ramps = [np.ones(size) for _ in starts]
+    for i, (a, b) in enumerate(itertools.pairwise(starts)):
+        overlap = a + size - b
+        wide = max(overlap - 2 * trim, 0)
+        places = np.arange(overlap) - (overlap - wide) // 2
+        rising = np.clip((places + 0.5) / wide, 0, 1) if wide else (places >= 0).astype(float)
+        ramps[i][size - overlap :] *= 1 - rising
+        ramps[i + 1][:overlap] *= rising
+    # Where tiles are so short that three of them meet, the weights are no shares yet.
+    total = np.zeros(length)
+    for s, ramp in zip(starts, ramps, strict=True):
+        total[s : s + size] += ramp
+    return [
+        (slice(s, s + size), (ramp / total[s : s + size]).astype(np.float32))
+        for s, ramp in zip(starts, ramps, strict=True)
+    ]
+
+
+def _outer(ramps: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    weight: NDArray[np.float32] = np.ones((1,) * len(ramps), np.float32)
+    for axis, ramp in enumerate(ramps):
+        weight = weight * ramp.reshape([-1 if k == axis else 1 for k in range(len(ramps))])
+    return weight
+
+
+def _shape(box: Box) -> tuple[int, ...]:
+    return tuple(b.stop - b.start for b in box)
+
+
+def _most_voxels(channels: tuple[int, ...], device: torch.device) -> int:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    room = free // 4 if device.type == "cuda" else min(free // 4, ROOM)
+    return max(room // (4 * FLOATS * channels[0]), 1)
+
+
+def _is_short(error: Exception) -> bool:
+    """Whether an error says that memory is short; torch says so on the CPU in a plain `RuntimeError`."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in words or "alloc" in words

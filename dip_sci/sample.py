@@ -1,0 +1,107 @@
+"""Sample: parts of an image too large to be worked on as a whole, stacked as an image of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+from dip_sci.image import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Box = tuple[slice, ...]
+
+LARGE = 2**25
+"""Voxels from which an image is learned from parts of it, however much memory there is."""
+
+WORK = 64
+"""Bytes that working on a whole image takes per voxel."""
+
+VOXELS = 2**23
+"""Voxels of a sample."""
+
+EDGES = {"2d": {"Y": 512, "X": 512}, "3d": {"Z": 48, "Y": 96, "X": 96}}
+"""Edges of its parts."""
+
+
+def is_large(image: Image) -> bool:
+    """Whether an image is learned from parts of it: a large one, or one that takes half of the free memory."""
+    size = math.prod(image.shape)
+    return size > LARGE or WORK * size > psutil.virtual_memory().available / 2
+
+
+def places(image: Image, ndim: str, neighbours: int, seed: int, wanted: Sequence[NDArray[np.bool_]] = ()) -> list[Box]:
+    """Choose parts at random places of an image.
+
+    Parameters
+    ----------
+    image
+        The whole.
+    ndim
+        ``"2d"`` or ``"3d"``.
+    neighbours
+        Planes on either side that are seen with a plane in 2D.
+    seed
+        Of the choice.
+    wanted
+        Masks of the image's shape: as many parts for each of them hold some of it.
+
+    Returns
+    -------
+    list of tuple of slice
+        Boxes of one shape on the image's axes, with all channels and samples.
+    """
+    edges = {"T": 1, "Z": 2 * neighbours + 3 if neighbours else 1, **EDGES[ndim]}
+    part = [min(n, edges.get(a, n)) for a, n in zip(image.axes, image.shape, strict=True)]
+    # Evenly from end to end, so that the far end has the chance that the near one has.
+    starts = [np.linspace(0, n - p, -(-n // p)).astype(int) for n, p in zip(image.shape, part, strict=True)]
+    grid = list(itertools.product(*starts))
+    rng = np.random.default_rng(seed)
+    shuffled = [
+        tuple(slice(int(a), int(a) + p) for a, p in zip(grid[i], part, strict=True)) for i in rng.permutation(len(grid))
+    ]
+    count = max(VOXELS // math.prod(part), 1)
+    if not wanted:
+        return shuffled[:count]
+    share = max(count // len(wanted), 1)
+    chosen: list[Box] = []
+    for mask in wanted:
+        inside = (box for box in shuffled if box not in chosen and mask[box].any())
+        chosen += list(itertools.islice(inside, share))
+    return chosen
+
+
+def cut(image: Image, boxes: Sequence[Box]) -> Image:
+    """Return boxes of one shape as an image whose points in time they are.
+
+    Parameters
+    ----------
+    image
+        The whole, whose values may still be in a file.
+    boxes
+        On its axes; one point in time each, where there is time.
+    """
+    axes, at = (image.axes, image.axes.index("T")) if "T" in image.axes else (f"T{image.axes}", 0)
+
+    def stacked(array: Any) -> NDArray[Any]:
+        parts = [np.asarray(array[box]) for box in boxes]
+        return np.concatenate(parts, axis=at) if "T" in image.axes else np.stack(parts)
+
+    new = () if "T" in image.axes else (None,)
+    return dataclasses.replace(
+        image,
+        array=stacked(image.array),
+        axes=axes,
+        spacing=(*new, *image.spacing),
+        units=(*new, *image.units),
+        affine=None,
+        valid=None if image.valid is None else stacked(image.valid),
+    )

@@ -1,0 +1,126 @@
+"""Fusion: remove noise with the help of another image of the same object."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dip_sci.errors import ImageError
+from dip_sci.image import Image
+from dip_sci.region import differ, voxels_between
+from dip_sci.tasks.task import Task
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+NAME = "guide"
+
+
+@dataclass(frozen=True, eq=False)
+class Fuse(Task):
+    """Remove noise, seeing another image: another channel, another modality, another exposure.
+
+    Attributes
+    ----------
+    guides
+        The guide's channels on the image's grid, each of mean 0 and standard deviation 1 and broadcasting against the
+        image; 0 where the guide does not reach.
+    resampled
+        Whether it lay on another grid.
+    """
+
+    name = "fuse"
+
+    guides: tuple[NDArray[np.float32], ...]
+    resampled: bool = False
+
+    @classmethod
+    def of(cls, image: Image, guide: NDArray[Any] | Image) -> Fuse:
+        """Bring a guide onto its image's grid.
+
+        Parameters
+        ----------
+        image
+            What was measured.
+        guide
+            An array of the shape of the image's spatial axes, or an `Image` with these and, besides, channels or
+            colour samples. Where both say where they lie, the guide may lie on another grid: it is interpolated.
+
+        Raises
+        ------
+        ImageError
+            If the guide does not fit, does not overlap with the image, or is constant.
+        """
+        given = guide if isinstance(guide, Image) else _as_image(image, np.asarray(guide))
+        spatial = "".join(a for a in given.axes if a in image.spatial_axes)
+        others = [a for a in given.axes if a not in image.spatial_axes and given.size_of(a) > 1]
+        if spatial != image.spatial_axes or any(a not in "CS" for a in others):
+            raise ImageError(
+                f"The guide has the axes {given.axes} and shape {given.shape}, the image {image.axes} and {image.shape}: "
+                f"a guide needs the image's spatial axes, {image.spatial_axes}, and may have channels besides."
+            )
+        first = given.array.transpose(
+            [*map(given.axes.index, _sorted_others(given, spatial)), *map(given.axes.index, spatial)]
+        )
+        channels = first.reshape(-1, *(given.size_of(a) for a in spatial)).astype(np.float32)
+        flat = dataclasses.replace(
+            given,
+            array=channels[0],
+            axes=spatial,
+            spacing=tuple(given.spacing_of(a) for a in spatial),
+            units=tuple(given.units[given.axes.index(a)] for a in spatial),
+            valid=None,
+        )
+        elsewhere = differ(image, flat)
+        on_grid = [_linear(image, flat, channel) if elsewhere else channel for channel in channels]
+        index = tuple(slice(None) if a in spatial else None for a in image.axes)
+        return cls(tuple(_standard(channel)[index] for channel in on_grid), elsewhere)
+
+
+def _as_image(image: Image, guide: NDArray[Any]) -> Image:
+    spatial = tuple(image.size_of(a) for a in image.spatial_axes)
+    if guide.shape != spatial:
+        raise ImageError(
+            f"The guide's shape {guide.shape} is not that of the image's spatial axes, {spatial} ({image.spatial_axes})."
+        )
+    return Image(guide, image.spatial_axes)
+
+
+def _sorted_others(guide: Image, spatial: str) -> list[str]:
+    return [a for a in guide.axes if a not in spatial]
+
+
+def _standard(channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    seen = channel[np.isfinite(channel)]
+    if seen.size == 0:
+        raise ImageError(
+            "The guide and the image do not overlap: they lie in different places. Check that both are of one subject "
+            "and that their files say where they lie."
+        )
+    spread = float(seen.std(dtype=np.float64))
+    if spread == 0:
+        raise ImageError("The guide is constant where the image is: there is nothing to be guided by.")
+    scaled = (channel - np.float32(seen.mean(dtype=np.float64))) / np.float32(spread)
+    return np.where(np.isfinite(scaled), scaled, 0).astype(np.float32)
+
+
+def _linear(image: Image, guide: Image, channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Interpolate one channel of a guide at the image's voxels; not a number beyond its borders."""
+    from scipy.ndimage import affine_transform, gaussian_filter
+
+    matrix = voxels_between(image, guide, NAME)[[2, 1, 0, 3]][:, [2, 1, 0, 3]]
+    volume = channel.reshape(tuple(guide.size_of(a) for a in "ZYX"))
+    # Where the image's voxels are larger, those of the guide are averaged first.
+    steps = np.linalg.norm(matrix[:3, :3], axis=1)
+    blur = [0.5 * np.sqrt(max(s**2 - 1, 0)) if n > 1 else 0 for s, n in zip(steps, volume.shape, strict=True)]
+    smooth = gaussian_filter(volume, blur, mode="nearest") if any(blur) else volume
+    shape = tuple(image.size_of(a) for a in "ZYX")
+    # A volume of one plane has no inside along Z.
+    mode = "nearest" if min(volume.shape) == 1 else "constant"
+    found = affine_transform(smooth, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode=mode, cval=np.nan)
+    return np.asarray(found, np.float32).reshape(tuple(image.size_of(a) for a in image.spatial_axes))

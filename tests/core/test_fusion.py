@@ -1,0 +1,101 @@
+"""Fusion: a clean guide helps a noisy image, wherever its own grid lies; a guide that makes no sense is refused."""
+
+import numpy as np
+import pytest
+from scenes import noisy, scene, tiny
+
+from dip_sci.errors import ImageError, RecipeError
+from dip_sci.functions import fuse
+from dip_sci.image import Image
+from dip_sci.restore import denoise
+from dip_sci.tasks import Fuse
+
+LEARN = {"generator": {"channels": (12, 12, 12), "dropout": 0.2}, "fit": {"steps": 100, "rate": 0.005}}
+
+
+def shapes(n):
+    """Squares of random brightness: no two tell of each other, but where one ends another begins."""
+    rng = np.random.default_rng(0)
+    return np.kron(rng.uniform(50, 150, (n // 6, n // 6)), np.ones((6, 6)))
+
+
+def psnr(values, truth):
+    return 10 * np.log10(np.ptp(truth) ** 2 / np.mean((values - truth) ** 2))
+
+
+def test_a_clean_guide_is_worth_more_than_a_decibel():
+    truth = shapes(96)
+    image = Image((truth + np.random.default_rng(1).normal(0, 40, truth.shape)).astype(np.float32), "YX")
+    recipe = tiny(**LEARN, noise={"sigma": 40.0})
+    alone, guided = denoise(image, recipe), fuse(image, 300 - 2 * truth, recipe)
+    assert psnr(guided.image.array, truth) > psnr(alone.image.array, truth) + 1
+    assert guided.report.task == "fuse"
+
+
+def test_full_supervision_sees_the_guide():
+    image = noisy(32, 32)
+    recipe = tiny(supervision={"kind": "full"})
+    results = [fuse(image, guide, recipe).image.array for guide in (scene(32, 32), scene(32, 32, seed=5))]
+    assert not np.array_equal(*results)
+
+
+def test_a_generator_that_cannot_be_shown_a_guide_is_refused():
+    with pytest.raises(RecipeError, match="deep_decoder"):
+        fuse(noisy(32, 32), scene(32, 32), tiny(generator={"kind": "deep_decoder"}))
+
+
+def test_a_guide_on_another_grid_is_interpolated():
+    """The guide's value is its place: on the image's grid it must say where each of its voxels lies."""
+    turned = np.array([[0, 1.0, 0, 2], [-1.0, 0, 0, 50], [0, 0, 2.0, -3], [0, 0, 0, 1.0]])
+    image = noisy(6, 20, 24, axes="ZYX", affine=turned, spacing=(2.0, 1.0, 1.0), units=("millimeter",) * 3)
+    affine = np.diag([0.8, 1.1, 1.5, 1.0])
+    affine[:3, 3] = -5, 20, -6
+    x = np.indices((20, 40, 50))[::-1].astype(float)
+    places = affine[0, 0] * x[0] + affine[0, 3]
+    guide = Image(places, "ZYX", (1.5, 1.1, 0.8), ("millimeter",) * 3, affine)
+    task = Fuse.of(image, guide)
+    z, y, x = np.indices(image.shape)
+    wanted = (turned @ np.stack([x, y, z, np.ones_like(x)]).reshape(4, -1))[0].reshape(image.shape)
+    found = task.guides[0]
+    inside = found != 0
+    assert task.resampled
+    assert inside.mean() > 0.5
+    slope, start = np.polyfit(wanted[inside], found[inside], 1)
+    np.testing.assert_allclose(found[inside], slope * wanted[inside] + start, atol=1e-3)
+
+
+def test_channels_of_a_guide_count_each():
+    image = noisy(2, 24, 24, axes="TYX")
+    guide = Image(np.stack([scene(24, 24, seed=k) for k in range(3)], axis=-1), "YXS")
+    task = Fuse.of(image, guide)
+    assert len(task.guides) == 3
+    assert not task.resampled
+    assert fuse(image, guide, tiny()).image.shape == image.shape
+
+
+def far_away():
+    affine = np.eye(4)
+    affine[:3, 3] = 1000
+    return Image(scene(24, 24, 24), "ZYX", (1.0, 1.0, 1.0), ("millimeter",) * 3, affine)
+
+
+@pytest.mark.parametrize(
+    ("guide", "words"),
+    [
+        (np.ones((32, 32)), "constant"),
+        (scene(32, 30), "shape"),
+        (Image(scene(8, 32, 32), "ZYX"), "axes ZYX"),
+        (Image(scene(30, 30), "YX"), "cannot be resampled"),
+        (np.full((32, 32), np.nan), "do not overlap"),
+    ],
+    ids=["constant", "shape", "axes", "unplaced", "empty"],
+)
+def test_a_guide_that_makes_no_sense_is_refused(guide, words):
+    with pytest.raises(ImageError, match=words):
+        fuse(noisy(32, 32), guide, tiny())
+
+
+def test_a_guide_from_elsewhere_is_refused():
+    image = noisy(24, 24, 24, axes="ZYX", affine=np.eye(4), spacing=(1.0, 1.0, 1.0), units=("millimeter",) * 3)
+    with pytest.raises(ImageError, match="do not overlap"):
+        fuse(image, far_away(), tiny())
