@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,7 @@ EDGE = {2: 7, 3: 4}
 REACH = {2: 10, 3: 4}
 """How far away like patches are looked for, in voxels along each axis."""
 
-STEP = 3
+STEP = {2: 4, 3: 3}
 """Every how many voxels along each axis a group is gathered."""
 
 LOW_RANK_COUNT, WIENER_COUNT = 32, 40
@@ -128,15 +129,22 @@ def _filtered(image: Tensor, guide: Tensor, sigma: Tensor, count: int, rule: Rul
     total, weights = torch.zeros_like(seen).flatten(1), torch.zeros_like(seen).flatten(1)
     inside = _flat(torch.cartesian_prod(*(torch.arange(n, device=image.device) for n in edges)), spatial)
     variance = sigma.square().expand_as(image).mean(dim=0).flatten()
-    for groups in _groups(known, edges, count):
-        for some in torch.split(groups, AT_ONCE):
-            at = some[..., None] + inside
-            noise = variance[at[:, 0]].mean(dim=1)
-            for c in range(len(seen)):
-                cleaned, weight = rule(seen[c].flatten()[at], known[c].flatten()[at], noise)
-                shares = weight[:, None, None].expand_as(cleaned)
-                total[c].index_add_(0, at.flatten(), (cleaned * shares).flatten())
-                weights[c].index_add_(0, at.flatten(), shares.flatten())
+
+    def cleaned(starts: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        at = starts[..., None] + inside
+        noise = variance[at[:, 0]].mean(dim=1)
+        return at.flatten(), [
+            rule(one.flatten()[at], other.flatten()[at], noise) for one, other in zip(seen, known, strict=True)
+        ]
+
+    # Libraries of linear algebra share out each small matrix between all threads, and are six times slower for it.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for groups in _groups(known, edges, count):
+            for at, channels in pool.map(cleaned, torch.split(groups, AT_ONCE)):
+                for c, (values, weight) in enumerate(channels):
+                    shares = weight[:, None, None].expand_as(values)
+                    total[c].index_add_(0, at, (values * shares).flatten())
+                    weights[c].index_add_(0, at, shares.flatten())
     back: Tensor = torch.tensordot(rotation.mT, (total / weights).reshape(seen.shape), dims=1)
     return back
 
@@ -149,8 +157,9 @@ def _groups(guide: Tensor, edges: list[int], count: int) -> Iterator[Tensor]:
     shifts = list(itertools.product(*(range(-r, r + 1) for r in reach)))
     padding = [n for r in reversed(reach) for n in (r, r)]
     padded = functional.pad(guide[None], padding, mode="replicate")[0]
-    first, *others = (_starts(last, guide.device) for last in lasts)
-    for rows in torch.split(first, max(BAND // math.prod(spatial[1:]) // STEP, 1)):
+    step = STEP[len(spatial)]
+    first, *others = (_starts(last, step, guide.device) for last in lasts)
+    for rows in torch.split(first, max(BAND // math.prod(spatial[1:]) // step, 1)):
         starts = (rows, *others)
         lines = itertools.product(*(range(-r, r + 1) for r in reach[:-1]))
         distances = torch.cat([_distances(guide, padded, starts, edges, line, reach) for line in lines], dim=-1)
@@ -207,9 +216,9 @@ def _distances(
     return square
 
 
-def _starts(last: int, device: torch.device) -> Tensor:
-    """Every `STEP`-th place from 0 to `last`, and `last` itself."""
-    return torch.tensor(sorted({*range(0, last + 1, STEP), last}), device=device)
+def _starts(last: int, step: int, device: torch.device) -> Tensor:
+    """Return every so many places from 0 on, and the last."""
+    return torch.tensor(sorted({*range(0, last + 1, step), last}), device=device)
 
 
 def _flat(places: Tensor, spatial: Sequence[int]) -> Tensor:

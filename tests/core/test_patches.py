@@ -91,6 +91,6 @@ def test_a_shifted_image_gives_a_shifted_result():
     clean = waves(61, 64)
     seen = noisy(clean, 0.5)
     inside = (slice(None), slice(20, 40), slice(20, 40))
-    moved = (slice(None), slice(20 - patches.STEP, 40 - patches.STEP), slice(20, 40))
-    first, second = patches.low_rank(seen, sd(0.5)), patches.low_rank(seen[:, patches.STEP :], sd(0.5))
+    moved = (slice(None), slice(20 - patches.STEP[2], 40 - patches.STEP[2]), slice(20, 40))
+    first, second = patches.low_rank(seen, sd(0.5)), patches.low_rank(seen[:, patches.STEP[2] :], sd(0.5))
     torch.testing.assert_close(first[inside], second[moved], atol=0.05, rtol=0)
