@@ -193,16 +193,14 @@ def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], pilotin
     weights, piloting
         As of a `Combination`.
     """
-    methods = [
-        *classical_methods(correlated=not problem.texture.independent),
-        Classical(LOW_RANK, patches.low_rank),
-    ]
+    known = [m for correlated in (False, True) for m in classical_methods(correlated=correlated)]
+    methods = {m.name: m for m in [*known, Classical(LOW_RANK, patches.low_rank)]}
     pilot = piloting.get(NETWORK, 0.0) * estimate.mean(dim=0)
     mixed = weights.get(NETWORK, 1.0) * estimate
-    for method in methods:
-        share, leading = weights.get(method.name, 0.0), piloting.get(method.name, 0.0)
-        if share > 0 or leading > 0:
-            result = _apply(method.apply, problem, 1.0)
+    for name in dict.fromkeys([*weights, *piloting]):
+        share, leading = weights.get(name, 0.0), piloting.get(name, 0.0)
+        if name in methods and (share > 0 or leading > 0):
+            result = _apply(methods[name].apply, problem, 1.0)
             pilot, mixed = pilot + leading * result, mixed + share * result
     return mixed + weights[WIENER] * _refined(problem, pilot, 1.0) if piloting else mixed
 

@@ -12,6 +12,7 @@ from dip_sci.image import Image
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
 from dip_sci.restore import denoise, iter_restore
+from dip_sci.texture import Texture
 
 BLEND = {"output": {"classical": "blend", "dtype": "float32"}}
 
@@ -165,7 +166,8 @@ def test_a_noise_model_that_is_wrong_is_not_believed(told):
     assert "not as strong" not in right.reasons["output.classical"]
 
 
-def test_known_weights_give_the_same_blend():
+@pytest.mark.parametrize("correlated", [False, True])
+def test_known_weights_give_the_same_blend(correlated):
     g = torch.Generator().manual_seed(0)
     at = torch.arange(64.0)
     truth = (torch.sin(at / 6)[:, None] + torch.cos(at / 9))[None, None]
@@ -174,8 +176,21 @@ def test_known_weights_give_the_same_blend():
         return truth + 0.12 * torch.randn(like.shape, generator=g)
 
     y, one = truth + 0.3 * torch.randn(truth.shape, generator=g), torch.ones_like(truth)
-    observed = Problem(y, one, one, torch.full_like(y, 0.3), Identity((1.0, 1.0)))
+    # Estimates are judged by a little correlation whether methods are chosen by it or not.
+    texture = Texture(np.array([[0, 0.05, 0], [0.05, 1, 0.05], [0, 0.05, 0]], np.float32))
+    observed = Problem(y, one, one, torch.full_like(y, 0.3), Identity((1.0, 1.0)), texture)
     estimate = guess(y)[None]
-    *_, found = combine(observed, estimate, lambda other: guess(other.observation)[None], g, correlated=False)
+    *_, found = combine(observed, estimate, lambda other: guess(other.observation)[None], g, correlated=correlated)
     assert found.piloting
+    assert sum(found.piloting.values()) == pytest.approx(1)
     torch.testing.assert_close(combination.blend(observed, estimate, found.weights, found.piloting), found.estimate)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_methods_are_known_by_name_whatever_noise_the_estimates_are_judged_by(correlated):
+    y = torch.randn((1, 1, 32, 32), generator=rng())
+    texture = Texture(np.array([[0, 0.05, 0], [0.05, 1, 0.05], [0, 0.05, 0]], np.float32))
+    observed = Problem(y, torch.ones_like(y), torch.ones_like(y), torch.ones_like(y), Identity((1.0, 1.0)), texture)
+    for method in classical_methods(correlated=correlated):
+        alone = combination.blend(observed, torch.zeros_like(y)[None], {NETWORK: 0.0, method.name: 1.0}, {})
+        torch.testing.assert_close(alone[0, 0], method.apply(y[0], torch.ones_like(y[0])))
