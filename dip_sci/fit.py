@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from dip_sci.problem import Problem
+    from dip_sci.recipe import Recipe
     from dip_sci.supervision import Example, Supervision
 
 T = TypeVar("T")
@@ -56,6 +57,27 @@ class Settings:
     precision: Literal["float32", "bfloat16"]
     max_seconds: float | None = None
     tv: float = 0.0
+
+    @classmethod
+    def of(cls, recipe: Recipe, max_seconds: float | None) -> Settings:
+        """Take them from a recipe of which everything is decided."""
+        fit = recipe.fit
+        assert fit.steps is not None
+        assert fit.rate is not None
+        assert fit.averaging is not None
+        assert fit.schedule != "auto"
+        assert fit.precision != "auto"
+        return cls(
+            steps=fit.steps,
+            rate=fit.rate,
+            schedule=fit.schedule,
+            averaging=fit.averaging,
+            seeds=fit.seeds,
+            seed=recipe.seed,
+            precision=fit.precision,
+            max_seconds=max_seconds,
+            tv=fit.tv,
+        )
 
 
 @dataclass(frozen=True)

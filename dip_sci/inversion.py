@@ -356,22 +356,7 @@ def _fit(
     rng = torch.Generator(where).manual_seed(recipe.seed)
     grid = generators.input_grid(options, shape, spacing)
     teacher = Full(problem, recipe.input, fit.seeds, None, rng, grid=grid)
-    assert fit.steps is not None
-    assert fit.rate is not None
-    assert fit.averaging is not None
-    assert fit.schedule != "auto"
-    assert fit.precision != "auto"
-    settings = Settings(
-        steps=fit.steps,
-        rate=fit.rate,
-        schedule=fit.schedule,
-        averaging=fit.averaging,
-        seeds=fit.seeds,
-        seed=recipe.seed,
-        precision=fit.precision,
-        max_seconds=recipe.stop.max_seconds,
-        tv=fit.tv,
-    )
+    settings = Settings.of(recipe, recipe.stop.max_seconds)
     return iter_fit(
         lambda: generators.build(
             options, inside=teacher.inside, outside=shown.tensor.shape[1], shape=shape, spacing=spacing

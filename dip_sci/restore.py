@@ -489,27 +489,13 @@ def _start(
     saving: _Saving | None,
 ) -> Generator[Progress[Tensor], None, Fitted]:
     """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
-    where, fit = problem.observation.device, recipe.fit
+    where = problem.observation.device
     rng = torch.Generator(where).manual_seed(recipe.seed)
     teacher = _supervise(problem, prepared.task, recipe, prepared.spacing, rng)
     samples = problem.observation.shape[1]
     limit = recipe.stop.max_seconds
-    assert fit.steps is not None
-    assert fit.rate is not None
-    assert fit.averaging is not None
-    assert fit.schedule != "auto"
-    assert fit.precision != "auto"
-    settings = Settings(
-        steps=fit.steps,
-        rate=fit.rate,
-        schedule=fit.schedule,
-        averaging=fit.averaging,
-        seeds=fit.seeds,
-        seed=recipe.seed,
-        precision=fit.precision,
-        tv=fit.tv,
-        max_seconds=None if limit is None else max(limit - (time.monotonic() - started), 1e-3),
-    )
+    left = None if limit is None else max(limit - (time.monotonic() - started), 1e-3)
+    settings = Settings.of(recipe, left)
     return iter_fit(
         lambda: generators.build(
             recipe.generator, inside=teacher.inside, outside=samples, shape=teacher.shape, spacing=prepared.spacing
