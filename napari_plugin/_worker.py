@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
+    from dip_sci.tasks import Task as Asked
     from napari_plugin._tasks import Task
 
 # Threads that spin while they wait take the processor from the window.
@@ -50,12 +51,25 @@ class Job:
         Called in the run's thread: the first reads or computes the pixels, the second the mask on them.
     task, recipe
         What to do, and how.
+    given
+        Called in the run's thread: reads what the task is given besides the image.
     """
 
     image: Callable[[], Image]
     region: Callable[[Image], NDArray[Any] | None]
     task: Task
     recipe: Recipe
+    given: Callable[[], Any] = lambda: None
+
+    def asked(self, image: Image, region: NDArray[Any] | None) -> Asked:
+        """Return the engine's task for the image.
+
+        Raises
+        ------
+        ImageError
+            If what is given does not fit.
+        """
+        return self.task.bind(image, region, self.given())
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +91,8 @@ class Outcome:
     ----------
     image
         What was restored; ``None`` where the run failed before that was known.
+    asked
+        The engine's task; ``None`` where the run failed before that was known.
     restoration
         The result; ``None`` where there is none.
     rescued
@@ -88,8 +104,9 @@ class Outcome:
     """
 
     image: Image | None = None
+    asked: Asked | None = None
     restoration: Restoration | None = None
-    rescued: NDArray[Any] | None = None
+    rescued: Image | None = None
     error: str = ""
     record: dict[str, Any] | None = None
     description: str = ""
@@ -122,26 +139,30 @@ class Run:
     def steps(self) -> Generator[Update, None, Outcome]:
         """Run to the end; every failure becomes an `Outcome` that says what to do."""
         image: Image | None = None
+        asked: Asked | None = None
         latest: list[NDArray[Any]] = []
         try:
             yield Update(0, 0, None, "Reading the image")
             image = self.job.image()
             region = self.job.region(image)
+            asked = self.job.asked(image, region)
             yield Update(0, 0, None, "Measuring the noise")
-            result = yield from self._fit(image, region, latest)
+            result = yield from self._fit(image, asked, region, latest)
         except DipSciError as error:
             return Outcome(image, error=str(error))
         except Exception as error:  # noqa: BLE001
             if not _is_memory(error):
                 return Outcome(image, error=f"{type(error).__name__}: {error}")
-            kept = latest[-1] if latest else None
-            return Outcome(image, rescued=kept, error=_no_memory(kept is not None))
-        return _told(image, result)
+            kept = _rescued(image, asked, latest)
+            return Outcome(image, asked, rescued=kept, error=_no_memory(kept is not None))
+        return _told(image, asked, result)
 
     def _fit(
-        self, image: Image, region: NDArray[Any] | None, latest: list[NDArray[Any]]
+        self, image: Image, asked: Asked, region: NDArray[Any] | None, latest: list[NDArray[Any]]
     ) -> Generator[Update, None, Restoration | None]:
-        engine = self.job.task.start(image, self.job.recipe, region, self.stop)
+        # A mask of holes is the task's own.
+        inside = region if self.job.task.mask == "region" else None
+        engine = self.job.task.start(image, self.job.recipe, asked, inside, self.stop)
         pace = _Pace()
         try:
             while not self.abandon.is_set():
@@ -209,9 +230,18 @@ class _Pace:
         return state
 
 
-def _told(image: Image, result: Restoration | None) -> Outcome:
+def _rescued(image: Image | None, asked: Asked | None, latest: list[NDArray[Any]]) -> Image | None:
+    """Return the state that was shown last, on the grid of the result."""
+    if image is None or asked is None or not latest:
+        return None
+    from dip_sci.tasks import on_finer
+
+    return on_finer(image, asked.finer(image.axes), latest[-1])
+
+
+def _told(image: Image, asked: Asked, result: Restoration | None) -> Outcome:
     if result is None:
-        return Outcome(image)
+        return Outcome(image, asked)
     from pathlib import Path
 
     from dip_sci import provenance
@@ -219,7 +249,7 @@ def _told(image: Image, result: Restoration | None) -> Outcome:
     path = image.source.path
     digest = provenance.digest(Path(path)) if path is not None and Path(path).exists() else None
     record = provenance.record(image, result.report, digest=digest)
-    return Outcome(image, result, record=record, description=provenance.summary(result.report))
+    return Outcome(image, asked, result, record=record, description=provenance.summary(result.report))
 
 
 def _sentence(progress: Progress[NDArray[Any]]) -> str:
