@@ -199,12 +199,12 @@ class Choice(Container[Widget]):
         """
         layer = self.require()
         if self.task.needs != "factor":
-            return (1,) * layer.ndim
+            return (1,) * int(layer.ndim)
         index = self.index_of(parts)
         whole = grid_of(layer.data, attributes_of(layer), self._given_axes())
         here = part(whole, index, whole.array[index])
-        factors: tuple[int, ...] = self.task.bind(here, None, self.given.factors()).finer(self.letters)
-        return factors[: layer.ndim]
+        factors = self.task.bind(here, None, self.given.factors()).finer(self.letters)
+        return tuple(factors[: layer.ndim])
 
     def _mask(self, parts: dict[str, slice]) -> Callable[[Image], Any]:
         """Return what finds, in another thread, where a part was painted."""
@@ -252,6 +252,7 @@ class Choice(Container[Widget]):
 
     def _layer_changed(self, _value: Any = None) -> None:
         letters = ""
+        self.given.layers_changed()
         if self.layer is not None:
             try:
                 letters = axes_of(attributes_of(self.layer), _scope.shape_of(self.layer))
