@@ -103,7 +103,9 @@ class Guide:
     matrix: NDArray[Any] | None = None
 
 
-INSIDE, HOLE = Role("restore only inside"), Role("fill it in, as a hole")
+INSIDE = Role("restore only inside", {"output": {"outside": "keep"}})
+WEIGHTY = Role("weigh it more", {"output": {"outside": "restore"}})
+HOLE = Role("fill it in, as a hole")
 
 
 def _denoise(image: Image, region: Mask | None, given: Any) -> Asked:
@@ -143,10 +145,10 @@ def _deconvolve(image: Image, region: Mask | None, given: Image) -> Asked:
 TASKS = {
     task.name: task
     for task in (
-        Task("denoise", "Denoise", "denoised", _denoise, (INSIDE,)),
+        Task("denoise", "Denoise", "denoised", _denoise, (INSIDE, WEIGHTY)),
         Task("inpaint", "Inpaint", "inpainted", _inpaint, (HOLE,), mask="missing"),
-        Task("super_resolve", "Super-resolve", "super-resolved", _super_resolve, (INSIDE,), needs="factor"),
-        Task("fuse", "Fuse with a guide", "fused", _fuse, (INSIDE,), needs="guide"),
-        Task("deconvolve", "Deconvolve", "deconvolved", _deconvolve, (INSIDE,), needs="psf"),
+        Task("super_resolve", "Super-resolve", "super-resolved", _super_resolve, (INSIDE, WEIGHTY), needs="factor"),
+        Task("fuse", "Fuse with a guide", "fused", _fuse, (INSIDE, WEIGHTY), needs="guide"),
+        Task("deconvolve", "Deconvolve", "deconvolved", _deconvolve, (INSIDE, WEIGHTY), needs="psf"),
     )
 }
