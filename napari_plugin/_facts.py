@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dip_sci.errors import DipSciError, ImageError
+from napari_plugin import _engine
 from napari_plugin._worker import in_words
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def facts(
     over
         When set, nobody wants to know any more.
     """
+    _engine.load(_engine.TO_MEASURE)
     from dip_sci import choices, device
     from dip_sci.preparation import Preparation
 
@@ -97,6 +99,7 @@ def _foretold(image: Image, recipe: Recipe, asked: Callable[[Image], Asked], ove
 
 def predicted(image: Image, recipe: Recipe, asked: Asked, over: threading.Event | None = None) -> str:
     """Say what a run will take, from its first steps."""
+    _engine.load(_engine.TO_FIT)
     from dip_sci.cost import expected_cost
 
     cost = expected_cost(image, recipe, over, asked)

@@ -249,6 +249,8 @@ class Restore(Container[Widget]):
         self.curve.show_run(run.data_terms, run.stop_curve, update.steps)
         if update.preview is not None and self.live is not None:
             shown = self.live.preview(update.preview)
+            # After the layer has been drawn.
+            QTimer.singleShot(0, lambda: QTimer.singleShot(0, run.shown.set))
             if not shown and not run.told:
                 run.told = True
                 show_info("The preview was removed; the run goes on, and its result will be added at the end.")

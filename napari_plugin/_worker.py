@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dip_sci.errors import DipSciError
+from napari_plugin import _engine
 from napari_plugin._snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ SELDOM = 0.5
 
 TOLD = 0.1
 """Seconds between two messages to the window at least."""
+
+PATIENCE = 1.0
+"""Seconds for which a run waits at most until the window shows its first preview."""
 
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -135,6 +139,8 @@ class Run:
     stop_curve: list[tuple[int, float]] = field(default_factory=list)
     told: bool = False
     """Whether the user knows that the preview is gone."""
+    shown: threading.Event = field(default_factory=threading.Event)
+    """Set once there is a layer to show the run in."""
 
     def steps(self) -> Generator[Update, None, Outcome]:
         """Run to the end; every failure becomes an `Outcome` that says what to do."""
@@ -144,6 +150,7 @@ class Run:
         try:
             yield Update(0, 0, None, "Reading the image")
             image = self.job.image()
+            _engine.load(_engine.TO_FIT)
             region = self.job.region(image)
             asked = self.job.asked(image, region)
             yield Update(0, 0, None, "Measuring the noise")
@@ -178,6 +185,9 @@ class Run:
                     latest[:] = [preview]
                 if preview is not None or pace.message_due():
                     yield Update(progress.step, progress.steps, progress.eta, _sentence(progress), preview)
+                if preview is not None:
+                    # A window that makes a layer would have to fight for the processor.
+                    self.shown.wait(PATIENCE)
         finally:
             engine.close()
         return None
