@@ -12,7 +12,7 @@ from napari.layers import Labels, Shapes
 from dip_sci.errors import DipSciError, ImageError
 from napari_plugin import _scope
 from napari_plugin._given import Given
-from napari_plugin._layers import attributes_of, axes_of, grid_of, image_of, part, source_path
+from napari_plugin._layers import SERIES, attributes_of, axes_of, grid_of, image_of, part, source_path
 from napari_plugin._layout import narrow
 from napari_plugin._region import Region
 from napari_plugin._scripts import Script
@@ -241,7 +241,8 @@ class Choice(Container[Widget]):
         part = self.index_of(self.parts()) != _scope.index(self.letters, shape, {})
         source = None if part else source_path(attributes_of(layer), shape)
         axes = self._given_axes() if source else self.letters
-        return Script(self.task, given, source, axes, painted, self.given.words(self.task), part)
+        series = layer.metadata.get(SERIES) if source else None
+        return Script(self.task, given, source, axes, painted, self.given.words(self.task), part, series)
 
     def _images(self, *_: Any) -> list[tuple[str, Any]]:
         return [(layer.name, layer) for layer in self.viewer.layers if isinstance(layer, ImageLayer)]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIBRARIES = ("libtorch_python.so", "libtorch_python.dylib")
-"""What needs all of torch's others."""
+LIBRARIES = ("libtorch.so", "libtorch.dylib")
+"""What needs all others of torch that know nothing of Python."""
 
 TO_MEASURE = ("torch", "dip_sci.preparation", "scipy.ndimage")
 TO_FIT = (*TO_MEASURE, "dip_sci.cost", "torch._dynamo", "skimage.restoration", "scipy.stats")

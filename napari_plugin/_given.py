@@ -12,7 +12,7 @@ from dip_sci.errors import ImageError
 from dip_sci.image import SPATIAL
 from dip_sci.region import LEAST
 from napari_plugin import _scope
-from napari_plugin._layers import attributes_of, axes_of, grid_of, image_of, source_path
+from napari_plugin._layers import SERIES, attributes_of, axes_of, grid_of, image_of, source_path
 from napari_plugin._layout import narrow
 from napari_plugin._region import between
 from napari_plugin._scripts import LAYERS
@@ -138,7 +138,8 @@ class Given:
         if not task.needs:
             return None
         layer = self.layer(task.needs)
-        return source_path(attributes_of(layer), _scope.shape_of(layer))
+        # One of several series has no file of its own.
+        return None if SERIES in layer.metadata else source_path(attributes_of(layer), _scope.shape_of(layer))
 
     def _others(self, *_: Any) -> list[tuple[str, Any]]:
         chosen = self._chosen()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Index = tuple[slice, ...]
     LayerData = tuple[Any, dict[str, Any], str]
 
-KEY, RECORD = "dip_sci", "dip_sci_record"
-"""Where a layer's `metadata` holds its `Origin`, and a result's record of its run."""
+KEY, RECORD, SERIES = "dip_sci", "dip_sci_record", "dip_sci_series"
+"""Where a layer's `metadata` holds its `Origin`, a result's record of its run, and which of several series it is."""
 
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What places a layer in the world; every layer made of another one copies all of it."""
@@ -54,7 +54,7 @@ class Origin:
         return cls(dataclasses.replace(image, array=empty), tuple(map(float, scale)))
 
 
-def layer_data(image: Image, name: str, levels: Sequence[Any] = ()) -> LayerData:
+def layer_data(image: Image, name: str, levels: Sequence[Any] = (), series: str | None = None) -> LayerData:
     """Return an image as napari's layer data tuple.
 
     Parameters
@@ -65,6 +65,8 @@ def layer_data(image: Image, name: str, levels: Sequence[Any] = ()) -> LayerData
         Name of the layer.
     levels
         Coarser versions of the array, for a multiscale layer; they lie where the image lies.
+    series
+        Which one of those that its file or folder holds, as `dip_sci.io.read` takes it.
     """
     image, rgb = _samples_placed(image)
     axes = image.axes[:-1] if rgb else image.axes
@@ -75,7 +77,7 @@ def layer_data(image: Image, name: str, levels: Sequence[Any] = ()) -> LayerData
         "units": [_unit(image, a) for a in axes],
         "axis_labels": [a.lower() for a in axes],
         "rgb": rgb,
-        "metadata": {KEY: Origin.of(image, scale)},
+        "metadata": {KEY: Origin.of(image, scale), **({} if series is None else {SERIES: series})},
     }
     if image.affine is not None:
         keywords["affine"] = _world(image, axes)

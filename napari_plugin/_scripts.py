@@ -36,6 +36,8 @@ class Script:
         What the task needs besides the image: a factor, or the file of a layer, ``None`` where it came from none.
     part
         Whether only some time points or channels are restored.
+    series
+        Which one of those that the scan's file or folder holds.
     """
 
     task: Task
@@ -45,6 +47,7 @@ class Script:
     region: bool = False
     needed: str | None = None
     part: bool = False
+    series: str | None = None
 
     @property
     def missing(self) -> str:
@@ -62,6 +65,7 @@ class Script:
         words += [f"--{self.task.needs}", self._needed] if self.task.needs else []
         words += ["--normalise"] if self.task.needs == "psf" else []
         words += ["--axes", self.axes] if self.axes else []
+        words += ["--series", self.series] if self.series else []
         words += [f"--{self.task.mask}", "region.tif"] if self.region else []
         for name, value in _flat(self.given):
             flag = name.replace("_", "-")
@@ -74,6 +78,7 @@ class Script:
     def python(self) -> str:
         """Return lines of Python."""
         read = f"{self._source!r}" + (f", axes={self.axes!r}" if self.axes else "")
+        read += f", series={self.series!r}" if self.series else ""
         region = f', {self.task.mask}=dip_sci.read("region.tif")' if self.region else ""
         more = "from dip_sci.tasks import normalised\n" if self.task.needs == "psf" else ""
         return (

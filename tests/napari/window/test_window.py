@@ -165,6 +165,7 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
     idle = heart.gaps()
     # What napari takes to add any layer is not in our hands.
     heart = Heart()
+    qtbot.wait(100)
     viewer.add_image(viewer.layers[0].data, name="any", scale=viewer.layers[0].scale)
     qtbot.wait(500)
     adding = heart.gaps().max()
