@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -141,9 +142,17 @@ class Run:
     """Whether the user knows that the preview is gone."""
     shown: threading.Event = field(default_factory=threading.Event)
     """Set once there is a layer to show the run in."""
+    last: Progress[NDArray[Any]] | None = None
+    """Where the run stands, while it goes on: it holds the network, and with it memory."""
 
     def steps(self) -> Generator[Update, None, Outcome]:
         """Run to the end; every failure becomes an `Outcome` that says what to do."""
+        try:
+            return (yield from self._steps())
+        finally:
+            self.last = None
+
+    def _steps(self) -> Generator[Update, None, Outcome]:
         image: Image | None = None
         asked: Asked | None = None
         latest: list[NDArray[Any]] = []
@@ -160,9 +169,26 @@ class Run:
         except Exception as error:  # noqa: BLE001
             if not _is_memory(error):
                 return Outcome(image, error=f"{type(error).__name__}: {error}")
-            kept = _rescued(image, asked, latest)
-            return Outcome(image, asked, rescued=kept, error=_no_memory(kept is not None))
-        return _told(image, asked, result)
+            # It still holds what was in memory.
+            error.with_traceback(None)
+        else:
+            return _told(image, asked, result)
+        kept = self._rescued(image, asked, latest)
+        return Outcome(image, asked, rescued=kept, error=_no_memory(kept is not None))
+
+    def _rescued(self, image: Image | None, asked: Asked | None, latest: list[NDArray[Any]]) -> Image | None:
+        """Return where the run stood when memory became short, or else what it showed last; give back the memory."""
+        if image is None or asked is None:
+            return None
+        from dip_sci.tasks import on_finer
+
+        _give_back()
+        if self.last is not None:
+            with contextlib.suppress(MemoryError, RuntimeError):
+                latest[:] = [self._look(image, self.last)]
+            self.last = None
+            _give_back()
+        return on_finer(image, asked.finer(image.axes), latest[-1]) if latest else None
 
     def _fit(
         self, image: Image, asked: Asked, region: NDArray[Any] | None, latest: list[NDArray[Any]]
@@ -193,6 +219,7 @@ class Run:
         return None
 
     def _note(self, progress: Progress[NDArray[Any]]) -> None:
+        self.last = progress
         if not self.data_terms or self.data_terms[-1][0] != progress.step:
             self.data_terms.append((progress.step, progress.data_term))
         if progress.stop_value is not None:
@@ -240,15 +267,6 @@ class _Pace:
         return state
 
 
-def _rescued(image: Image | None, asked: Asked | None, latest: list[NDArray[Any]]) -> Image | None:
-    """Return the state that was shown last, on the grid of the result."""
-    if image is None or asked is None or not latest:
-        return None
-    from dip_sci.tasks import on_finer
-
-    return on_finer(image, asked.finer(image.axes), latest[-1])
-
-
 def _told(image: Image, asked: Asked, result: Restoration | None) -> Outcome:
     if result is None:
         return Outcome(image, asked)
@@ -280,12 +298,23 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def _give_back() -> None:
+    """Give back what nothing holds any more, of the GPU's memory, too."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
 def _is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY)
 
 
 def _no_memory(kept: bool) -> str:
     first = "There was not enough memory to go on" + (
-        "; the last state that was shown has been kept." if kept else ", and nothing could be kept."
+        "; the best until then has been kept." if kept else ", and nothing could be kept."
     )
     return f"{first} Restore a region or fewer time points, choose the preset fast, or set the device to cpu."

@@ -266,3 +266,39 @@ def test_the_main_flow(viewer, xdotool, click, choose, qtbot, tmp_path):
     assert np.array_equal(by_command.array, by_hand.array)
     assert (by_command.dtype, by_command.spacing, by_command.units) == (by_hand.dtype, by_hand.spacing, by_hand.units)
     assert not QMenu().isVisible()
+
+
+def test_finer_voxels_in_the_window(viewer, xdotool, click, choose, qtbot):
+    """Choose the task with the keyboard, type a factor, press Run: the result covers what it was made of."""
+    viewer.open_sample("dip-sci", "nuclei")
+    choose(viewer, "Layers", "Filter", "Restore")
+    qtbot.waitUntil(lambda: "Restore (dip_sci)" in viewer.window._wrapped_dock_widgets, timeout=20_000)
+    widget = viewer.window._wrapped_dock_widgets["Restore (dip_sci)"].inner_widget()
+    tiny = Recipe.parse({"device": "cpu", "fit": {"steps": 30}, "generator": {"channels": (16,) * 4}})
+    widget.how.show_recipe(tiny)
+    click(widget.choice.task_box.native)
+    xdotool("key", "Down", "Down", "Return")
+    qtbot.waitUntil(lambda: widget.choice.task.name == "super_resolve", timeout=5000)
+    qtbot.waitUntil(widget.choice.given.factor.native.isVisible, timeout=5000)
+    qtbot.wait(300)
+    click(widget.choice.given.factor.native)
+    xdotool("key", "ctrl+a")
+    xdotool("type", "3")
+    qtbot.waitUntil(lambda: widget.choice.given.factor.value == "3", timeout=5000)
+    qtbot.waitUntil(lambda: "noise" in widget.how.noise.value, timeout=60_000)
+    source = viewer.layers[0]
+    before = canvas(viewer, picture("8_coarse", qtbot))
+    click(widget.run_button.native)
+    qtbot.waitUntil(lambda: widget.live is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: widget.running is None, timeout=120_000)
+    layer = widget.live.layer
+    assert layer.data.shape == tuple(3 * n for n in source.data.shape)
+    after = canvas(viewer, picture("9_finer", qtbot))
+    # Smoother, and nothing has moved: the coarse parts of the two pictures are one.
+    assert roughness(after) < roughness(before)
+    edge = [8 * (n // 8) for n in before.shape[:2]]
+    small = [
+        shot[: edge[0], : edge[1]].mean(axis=2).reshape(edge[0] // 8, 8, -1, 8).mean(axis=(1, 3))
+        for shot in (before, after)
+    ]
+    assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.9
