@@ -226,6 +226,7 @@ class Restore(Container[Widget]):
         """End the run after its current step and keep nothing."""
         if self.life.run is not None:
             self.life.run.abandon.set()
+            self.life.run.shown.set()
             self._say("Cancelling ...")
             self.stop_button.enabled = self.cancel_button.enabled = False
 
@@ -350,5 +351,6 @@ class _Life:
         self.over = True
         if self.run is not None:
             self.run.abandon.set()
+            self.run.shown.set()
             self.run.stop.set()
         self.kept.discard(self)
