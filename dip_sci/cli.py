@@ -89,7 +89,8 @@ class Common(BaseModel):
     recipe: RecipeFile = None
     """YAML or JSON file with options; those given here win."""
     region: Path | None = None
-    """Mask on the scan's grid, in any format: only where it is not zero is restored, the rest stays bit-identical."""
+    """Mask on the scan's grid, in any format: only where it is not zero is restored, the rest stays bit-identical,
+    unless output.outside is restore: then it only counts more."""
     resample_region: Annotated[bool, Parameter(negative=())] = False
     """Bring masks that lie on another grid onto the scan's, by their nearest voxels."""
     background: Path | None = None

@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dip_sci import choices, device
+from dip_sci import choices, device, preferences
 from dip_sci.errors import Cancelled
 from dip_sci.recipe import Recipe
 from dip_sci.restore import iter_restore
+from dip_sci.tasks import Task
 
 if TYPE_CHECKING:
     import threading
@@ -37,7 +38,12 @@ class Cost:
     memory: int
 
 
-def expected_cost(image: Image, recipe: Recipe | None = None, cancel: threading.Event | None = None) -> Cost:
+def expected_cost(
+    image: Image,
+    recipe: Recipe | None = None,
+    cancel: threading.Event | None = None,
+    task: Task | None = None,
+) -> Cost:
     """Predict time and memory of a run by doing its first steps.
 
     Parameters
@@ -46,6 +52,8 @@ def expected_cost(image: Image, recipe: Recipe | None = None, cancel: threading.
         As for `denoise`.
     cancel
         When set (from another thread), the prediction is given up after the current step.
+    task
+        What is asked for, bound to this image; by default to remove its noise.
 
     Raises
     ------
@@ -55,7 +63,8 @@ def expected_cost(image: Image, recipe: Recipe | None = None, cancel: threading.
         If it was given up.
     """
     began = time.monotonic()
-    run = iter_restore(image, recipe)
+    recipe, task = recipe or Recipe(), task or Task()
+    run = iter_restore(image, recipe, task=task)
     steps = []
     for progress in itertools.islice(run, TRIAL):
         steps.append((time.monotonic(), progress))
@@ -71,5 +80,5 @@ def expected_cost(image: Image, recipe: Recipe | None = None, cancel: threading.
     progress.preview()
     one_pass = time.monotonic() - began_pass
     run.close()
-    all_passes = one_pass * choices.passes(recipe or Recipe(), image)
+    all_passes = one_pass * choices.passes(preferences.of(task, recipe, image)[0], image)
     return Cost(times[0] - began + step * (progress.steps - 1) + all_passes, progress.memory)

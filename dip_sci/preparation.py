@@ -60,7 +60,8 @@ class Preparation:
     recipe
         With every option decided.
     region
-        Boolean array of the image's shape: the voxels to restore; ``None`` for all.
+        Boolean array of the image's shape: the voxels to restore, or (``output.outside``) those that count more;
+        ``None`` for all.
     background
         Boolean array of the image's shape: where to measure the noise; ``None`` for everywhere.
     task
@@ -94,12 +95,13 @@ class Preparation:
         self.canvas = self.task.canvas(image)
         finer = self.task.finer(image.axes)
         wanted = self.task.wanted(image, known=recipe.output.known)
-        self.inside = wanted if region is None else wanted & repeated(region, finer)
+        only = region if recipe.output.outside == "keep" else None
+        self.inside = wanted if only is None else wanted & repeated(only, finer)
         if not self.inside.any():
             raise ImageError(
                 f"The region of interest holds no {self.task.nothing} voxel: there is nothing to restore in it."
             )
-        self._box = _box(image, region)
+        self._box = _box(image, only)
         spatial = "ZYX" if recipe.generator.ndim == "3d" else "YX"
         self.layout = Layout(image.axes, spatial, joint=recipe.generator.joint_channels)
         self._whole = _as_float(image.array)

@@ -209,7 +209,8 @@ class FitOptions(_Group):
     """Weight of the total variation (its mean over the voxels, of an image of unit standard deviation) beside the data
     term, under full supervision."""
     outside: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Weight of the observed voxels outside the region of interest, where there is one."""
+    """Weight of the observed voxels outside the region of interest, where there is one; inside it is 1. Where patches are
+    fitted, as many more of them are taken from the region."""
 
 
 class StopOptions(_Group):
@@ -252,6 +253,9 @@ class OutputOptions(_Group):
     """Type of the result's values: that of the input (rounded and clipped for integers) or float32."""
     known: Literal["keep", "restore"] = "keep"
     """Inpainting: `keep` the known voxels bit-identical, or `restore` them, too, without their noise."""
+    outside: Literal["keep", "restore"] = "keep"
+    """Where there is a region of interest: `keep` the voxels outside of it bit-identical, or `restore` them, too, so that
+    the region only counts more (see fit.outside)."""
     classical: Literal["blend", "beside", "none"] = "blend"
     """Classical results: `blend` weighs them into the network's by an unbiased estimate of the error, `beside` only
     reports them, `none` leaves them out."""

@@ -76,7 +76,8 @@ def denoise(
         Options of the run; by default all of them are decided for this image.
     region
         Region of interest: non-zero where to restore, of the image's shape or of that of its
-        spatial axes. Voxels outside are returned bit-identical.
+        spatial axes. Voxels outside are returned bit-identical, unless ``output.outside`` is ``restore``: then the region
+        only counts more.
     background
         Where to measure the noise: non-zero where nothing but noise varies; shaped as `region`.
     cancel
@@ -162,10 +163,13 @@ def iter_restore(
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     noise_only, inside = region_array(image, background, "background region"), region_array(image, region)
     large = sample.is_large(image) and choice.recipe.supervision.kind == "recorrupted" and task.name == Task.name
-    whole, places = image, _places(image, choice.recipe, inside, noise_only) if large else []
+    only = inside if choice.recipe.output.outside == "keep" else None
+    whole, places = image, []
     if large:
-        image, inside = sample.cut(image, places), None
-        noise_only = None if noise_only is None else sample.cut(whole.with_array(noise_only), places).array
+        everywhere = None if only is inside else np.broadcast_to(np.True_, image.shape)
+        places = _places(image, choice.recipe, inside, everywhere, noise_only)
+        inside = None if only is inside else _cut_mask(whole, inside, places)
+        image, noise_only = sample.cut(whole, places), _cut_mask(whole, noise_only, places)
     image = image.loaded()
     prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype)
     uneven = large and prepared.even()
@@ -173,6 +177,7 @@ def iter_restore(
     choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = _Run(prepared, choice, where, len(problems), started, earlier)
+    run.sample = (whole, places) if large else None
     if checkpoint is not None and problems:
         given = (inside, noise_only, task.measured(image), *task.arrays)
         run.resume(
@@ -186,7 +191,7 @@ def iter_restore(
                 break
             yield from run.combine(problem, kept, cancel)
     if large:
-        yield from run.apply(whole, region_array(whole, region), len(places), uneven, scratch, cancel)
+        yield from run.apply(whole, only, len(places), uneven, scratch, cancel)
     return run.restoration()
 
 
@@ -201,7 +206,11 @@ def _denoised_first(
     """Remove an observation's noise before anything else; its previews are on the grid of the result."""
     limit = recipe.stop.max_seconds
     first = Recipe(preset=recipe.preset, seed=recipe.seed, device=recipe.device, noise=recipe.noise).merged(
-        {"output": {"dtype": "float32"}, "stop": {"max_seconds": limit and limit / 2}}
+        {
+            "output": {"dtype": "float32", "outside": recipe.output.outside},
+            "fit": {"outside": recipe.fit.outside},
+            "stop": {"max_seconds": limit and limit / 2},
+        }
     )
     run = iter_restore(image, first, region=region, background=background, cancel=cancel)
     while True:
@@ -222,6 +231,10 @@ def _places(image: Image, recipe: Recipe, *masks: NDArray[np.bool_] | None) -> l
     generator = recipe.generator
     wanted = [mask for mask in masks if mask is not None]
     return sample.places(image, str(generator.ndim), generator.neighbours or 0, recipe.seed, wanted)
+
+
+def _cut_mask(image: Image, mask: NDArray[np.bool_] | None, places: list[tuple[slice, ...]]) -> NDArray[Any] | None:
+    return None if mask is None else sample.cut(image.with_array(mask), places).array
 
 
 class _Run:
@@ -247,6 +260,7 @@ class _Run:
         self.made_of = ""
         self.checkpoint: Checkpoint | None = None
         self.resumed = ""
+        self.sample: tuple[Image, list[tuple[slice, ...]]] | None = None
         self.whole: Image | None = None
         self.tiles: Tiles | None = None
         self.more: list[str] = []
@@ -478,7 +492,8 @@ class _Run:
             if self.tiles is not None:
                 return np.asarray(self.tiles.result()[0].array)
             stack = torch.cat([*earlier, progress.preview()], dim=1).mean(dim=0)
-            return self.prepared.values(stack.cpu().numpy())[0]
+            values = self.prepared.values(stack.cpu().numpy())[0]
+            return values if self.sample is None else sample.placed(*self.sample, values)
 
         return Progress(
             step=before + progress.step,

@@ -105,3 +105,20 @@ def cut(image: Image, boxes: Sequence[Box]) -> Image:
         affine=None,
         valid=None if image.valid is None else stacked(image.valid),
     )
+
+
+def placed(image: Image, boxes: Sequence[Box], values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of an image, in some boxes replaced by others: what `cut` took out, back in its place.
+
+    Parameters
+    ----------
+    image, boxes
+        As for `cut`.
+    values
+        Of the shape that `cut` returns.
+    """
+    whole = np.array(image.array, values.dtype)
+    time = image.axes.find("T")
+    for n, box in enumerate(boxes):
+        whole[box] = values[n] if time < 0 else values.take([n], axis=time)
+    return whole

@@ -34,6 +34,9 @@ PLAIN = View((), ())
 ALIKE = 0.7
 """Share of the steps that hide voxels in the pattern of those that are missing, where these are to be filled."""
 
+TRIES = 32
+"""Places that are looked at for a patch at most."""
+
 FEW_PASSES = 4
 """Passes that give away how good a network is."""
 
@@ -240,7 +243,11 @@ class Full:
 
 
 class _Patches:
-    """Random patches of a stack, the same for all networks."""
+    """Random patches of a stack, the same for all networks.
+
+    Where some voxels count more than others, patches are taken in proportion to the weight in them: a step's data term
+    is a mean over its patch, whatever the patch weighs.
+    """
 
     def __init__(self, problem: Problem, patch: Sequence[int], count: int) -> None:
         spatial = problem.observation.shape[2:]
@@ -248,15 +255,26 @@ class _Patches:
         self.count = count
         self._room = [n - p + 1 for n, p in zip(spatial, self.shape, strict=True)]
         self._images = len(problem.observation)
+        weights, self._most = problem.weights, float(problem.weights.max())
+        self._weights = weights if bool(((weights > 0) & (weights < self._most)).any()) else None
 
     def draw(self, rng: torch.Generator) -> list[tuple[slice, ...]]:
+        return [self._place(rng) for _ in range(self.count)]
+
+    def _place(self, rng: torch.Generator) -> tuple[slice, ...]:
         device = rng.device
-        limits = [self._images, *self._room]
-        picks = [[int(torch.randint(n, (), generator=rng, device=device)) for n in limits] for _ in range(self.count)]
-        return [
-            (slice(at[0], at[0] + 1), slice(None), *(slice(a, a + n) for a, n in zip(at[1:], self.shape, strict=True)))
-            for at in picks
-        ]
+        for _ in range(TRIES):
+            first, *at = [int(torch.randint(n, (), generator=rng, device=device)) for n in (self._images, *self._room)]
+            place = (
+                slice(first, first + 1),
+                slice(None),
+                *(slice(a, a + n) for a, n in zip(at, self.shape, strict=True)),
+            )
+            if self._weights is None:
+                break
+            if float(self._weights[place].mean()) > self._most * float(torch.rand((), generator=rng, device=device)):
+                break
+        return place
 
 
 class _Recorrupted:

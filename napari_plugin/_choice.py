@@ -11,7 +11,8 @@ from napari.layers import Labels, Shapes
 
 from dip_sci.errors import DipSciError, ImageError
 from napari_plugin import _scope
-from napari_plugin._layers import attributes_of, axes_of, image_of, source_path
+from napari_plugin._given import Given
+from napari_plugin._layers import SERIES, attributes_of, axes_of, grid_of, image_of, part, source_path
 from napari_plugin._layout import narrow
 from napari_plugin._region import Region
 from napari_plugin._scripts import Script
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
     from dip_sci.recipe import Recipe
+    from dip_sci.tasks import Task as Asked
 
 WHOLE, FIELD = "the whole image", "the visible field"
 TRIAL_SECONDS = 8.0
@@ -48,6 +50,7 @@ class Choice(Container[Widget]):
         self.region = ComboBox(
             label="region", choices=self._regions, tooltip="Where to restore: a Labels or Shapes layer you painted in"
         )
+        self.given = Given(viewer, lambda: self.layer)
         self.role = ComboBox(label="meaning", choices=lambda *_: [(r.title, r) for r in self.task.roles])
         self.axes = LineEdit(
             label="axes", tooltip="One letter per dimension: T time, C channel, Z plane, Y row, X column, S colour"
@@ -58,15 +61,15 @@ class Choice(Container[Widget]):
         self.channels = LineEdit(
             label="channels", value=_scope.ALL, tooltip="all, current, or numbers from 0, such as 0-1"
         )
-        rows = [self.layer_box, self.task_box, self.region, self.role, self.axes, self.times, self.channels]
+        rows = [self.layer_box, self.task_box, *self.given.fields.values(), self.region, self.role]
+        rows += [self.axes, self.times, self.channels]
         super().__init__(widgets=rows, labels=True)
         self.margins = (0, 0, 0, 0)
         for box in (self.layer_box, self.task_box, self.region, self.role):
             narrow(box)
         self.layer_box.changed.connect(self._layer_changed)
-        self.task_box.changed.connect(self._show_rows)
         self.region.changed.connect(self._show_rows)
-        for widget in (self.axes, self.times, self.channels):
+        for widget in (self.task_box, *self.given.fields.values(), self.axes, self.times, self.channels):
             widget.changed.connect(self._part_changed)
 
     @property
@@ -96,6 +99,7 @@ class Choice(Container[Widget]):
                 self.layer_box.value = active if active in images else images[-1]
         with self.region.changed.blocked():
             self.region.reset_choices()
+        self.given.layers_changed()
         if self.layer_box.value is not before:
             self._layer_changed()
         else:
@@ -152,8 +156,7 @@ class Choice(Container[Widget]):
         """Return what reads the pixels of a part, in another thread, of the layer as it is now."""
         layer = self.require()
         data, attributes, index = layer.data, attributes_of(layer), self.index_of(parts)
-        own = axes_of(attributes, _scope.shape_of(layer))
-        given = None if self.letters == own else self.letters
+        given = self._given_axes()
 
         def read() -> Image:
             image = image_of(data, attributes, given, index)
@@ -164,10 +167,48 @@ class Choice(Container[Widget]):
 
     def job(self, recipe: Recipe, parts: dict[str, slice]) -> Job:
         """Return what to run, with the painted region."""
-        layer, role = self.require(), self.role.value
-        recipe = recipe if self.region.value is None else recipe.merged(role.options)
-        region = self.painted()
-        index = self.index_of(parts)[: layer.ndim]
+        recipe = recipe if self.region.value is None else recipe.merged(self.role.value.options)
+        return Job(self.source(parts), self._mask(parts), self.task, recipe, self._read_given(parts))
+
+    def asked(self, parts: dict[str, slice]) -> Callable[[Image], Asked] | None:
+        """Return what makes, in another thread, the engine's task for a part; ``None`` while something is missing."""
+        try:
+            task, mask, given = self.task, self._mask(parts), self._read_given(parts)
+        except ImageError:
+            return None
+        return lambda image: task.bind(image, mask(image), given())
+
+    def trial(self, recipe: Recipe) -> tuple[Job, dict[str, slice]]:
+        """Return a job of seconds, and the part that it is tried on: the box drawn in a Shapes layer, or what is seen."""
+        layer, region = self.require(), self.painted()
+        box = region.box() if region is not None and region.labels is None else None
+        parts = _scope.crop(self.viewer, layer, self.letters, box)
+        limit = recipe.stop.max_seconds
+        recipe = recipe.merged({"stop": {"max_seconds": min(limit or TRIAL_SECONDS, TRIAL_SECONDS)}})
+        # Without its holes there is nothing to fill; without a region of interest the crop itself is one.
+        mask = self._mask(parts) if self.task.mask == "missing" else lambda _: None
+        return Job(self.source(parts), mask, self.task, recipe, self._read_given(parts)), parts
+
+    def finer(self, parts: dict[str, slice]) -> tuple[int, ...]:
+        """Return how many voxels of the result lie in one of the layer, along each of its dimensions.
+
+        Raises
+        ------
+        ImageError
+            If the factor does not fit the part.
+        """
+        layer = self.require()
+        if self.task.needs != "factor":
+            return (1,) * int(layer.ndim)
+        index = self.index_of(parts)
+        whole = grid_of(layer.data, attributes_of(layer), self._given_axes())
+        here = part(whole, index, whole.array[index])
+        factors = self.task.bind(here, None, self.given.factors()).finer(self.letters)
+        return tuple(factors[: layer.ndim])
+
+    def _mask(self, parts: dict[str, slice]) -> Callable[[Image], Any]:
+        """Return what finds, in another thread, where a part was painted."""
+        region, index = self.painted(), self.index_of(parts)[: self.require().ndim]
 
         def mask(image: Image) -> Any:
             if region is None:
@@ -175,17 +216,16 @@ class Choice(Container[Widget]):
             inside = region.mask(index)
             return inside if inside.ndim == image.array.ndim else np.broadcast_to(inside[..., None], image.shape)
 
-        return Job(self.source(parts), mask, self.task, recipe)
+        return mask
 
-    def trial(self, recipe: Recipe) -> tuple[Job, dict[str, slice]]:
-        """Return a job of seconds, and the part that it is tried on: the box drawn in a Shapes layer, or what is seen."""
+    def _read_given(self, parts: dict[str, slice]) -> Callable[[], Any]:
+        return self.given.read(self.task, self.letters, self.index_of(parts))
+
+    def _given_axes(self) -> str | None:
+        """Return the axes where the user has given others than the layer's own."""
         layer = self.require()
-        region = self.painted()
-        box = region.box() if region is not None and region.labels is None else None
-        parts = _scope.crop(self.viewer, layer, self.letters, box)
-        limit = recipe.stop.max_seconds
-        recipe = recipe.merged({"stop": {"max_seconds": min(limit or TRIAL_SECONDS, TRIAL_SECONDS)}})
-        return Job(self.source(parts), lambda _: None, self.task, recipe), parts
+        own = axes_of(attributes_of(layer), _scope.shape_of(layer))
+        return None if self.letters == own else self.letters
 
     def painted(self) -> Region | None:
         """Return the region as it is painted now, ``None`` for the whole image."""
@@ -193,12 +233,16 @@ class Choice(Container[Widget]):
 
     def script(self, recipe: Recipe) -> Script:
         """Return what stands in the widget, ready to be run elsewhere."""
-        attributes = attributes_of(self.require())
-        own = axes_of(attributes, _scope.shape_of(self.layer))
+        layer = self.require()
         painted = self.region.value is not None
         given = (recipe.merged(self.role.value.options) if painted else recipe).model_dump(exclude_unset=True)
-        axes = None if self.letters == own and source_path(attributes) else self.letters
-        return Script(self.task, given, source_path(attributes), axes, painted)
+        shape = _scope.shape_of(layer)
+        # A part has no file: what is run elsewhere must be what is run here.
+        part = self.index_of(self.parts()) != _scope.index(self.letters, shape, {})
+        source = None if part else source_path(attributes_of(layer), shape)
+        axes = self._given_axes() if source else self.letters
+        series = layer.metadata.get(SERIES) if source else None
+        return Script(self.task, given, source, axes, painted, self.given.words(self.task), part, series)
 
     def _images(self, *_: Any) -> list[tuple[str, Any]]:
         return [(layer.name, layer) for layer in self.viewer.layers if isinstance(layer, ImageLayer)]
@@ -209,6 +253,7 @@ class Choice(Container[Widget]):
 
     def _layer_changed(self, _value: Any = None) -> None:
         letters = ""
+        self.given.layers_changed()
         if self.layer is not None:
             try:
                 letters = axes_of(attributes_of(self.layer), _scope.shape_of(self.layer))
@@ -223,6 +268,7 @@ class Choice(Container[Widget]):
         self._changed()
 
     def _show_rows(self, _value: Any = None) -> None:
+        self.given.show(self.task)
         self.role.reset_choices()
         self.role.visible = self.region.value is not None
         self.axes.visible = self.layer is not None and len(_scope.shape_of(self.layer)) > 2

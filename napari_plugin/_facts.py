@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dip_sci.errors import DipSciError
+from dip_sci.errors import DipSciError, ImageError
+from napari_plugin import _engine
 from napari_plugin._worker import in_words
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
     from dip_sci.recipe import Recipe
+    from dip_sci.tasks import Task as Asked
 
 FULL = 16_000_000
 """Voxels up to which the noise is measured on the whole image before a run; beyond, on its middle."""
@@ -48,7 +50,7 @@ class Facts:
 
 
 def facts(
-    image: Callable[[], Image], recipe: Recipe, *, cost: bool, over: threading.Event
+    image: Callable[[], Image], recipe: Recipe, asked: Callable[[Image], Asked] | None, over: threading.Event
 ) -> Generator[Facts, None, Facts]:
     """Measure the noise of an image, then, if asked to, predict what its restoration takes.
 
@@ -58,11 +60,12 @@ def facts(
         Reads the pixels.
     recipe
         How it would be restored.
-    cost
-        Whether to run the first steps.
+    asked
+        Returns the engine's task, whose first steps are run; ``None`` to run none.
     over
         When set, nobody wants to know any more.
     """
+    _engine.load(_engine.TO_MEASURE)
     from dip_sci import choices, device
     from dip_sci.preparation import Preparation
 
@@ -78,18 +81,28 @@ def facts(
         sentences = tuple(dict.fromkeys(e.sentence for e in prepared.estimates))
         found = Facts(sentences, tuple(_parameters(prepared.estimates[0].model).items()), found.device)
         yield found
-        if cost and not prepared.constant:
-            found = Facts(found.noise, found.parameters, found.device, predicted(what, recipe, over))
+        if asked is not None and not prepared.constant:
+            found = Facts(found.noise, found.parameters, found.device, _foretold(what, recipe, asked, over))
     except DipSciError as error:
         return Facts(device=found.device, error=str(error))
     return found
 
 
-def predicted(image: Image, recipe: Recipe, over: threading.Event | None = None) -> str:
+def _foretold(image: Image, recipe: Recipe, asked: Callable[[Image], Asked], over: threading.Event) -> str:
+    try:
+        task = asked(image)
+    except ImageError:
+        # What is missing yet is told when somebody presses Run.
+        return ""
+    return predicted(image, recipe, task, over)
+
+
+def predicted(image: Image, recipe: Recipe, asked: Asked, over: threading.Event | None = None) -> str:
     """Say what a run will take, from its first steps."""
+    _engine.load(_engine.TO_FIT)
     from dip_sci.cost import expected_cost
 
-    cost = expected_cost(image, recipe, over)
+    cost = expected_cost(image, recipe, over, asked)
     return f"about {in_words(cost.seconds)}, {cost.memory / 2**30:.1f} GB"
 
 

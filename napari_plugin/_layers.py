@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Index = tuple[slice, ...]
     LayerData = tuple[Any, dict[str, Any], str]
 
-KEY, RECORD = "dip_sci", "dip_sci_record"
-"""Where a layer's `metadata` holds its `Origin`, and a result's record of its run."""
+KEY, RECORD, SERIES = "dip_sci", "dip_sci_record", "dip_sci_series"
+"""Where a layer's `metadata` holds its `Origin`, a result's record of its run, and which of several series it is."""
 
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What places a layer in the world; every layer made of another one copies all of it."""
@@ -54,7 +54,7 @@ class Origin:
         return cls(dataclasses.replace(image, array=empty), tuple(map(float, scale)))
 
 
-def layer_data(image: Image, name: str, levels: Sequence[Any] = ()) -> LayerData:
+def layer_data(image: Image, name: str, levels: Sequence[Any] = (), series: str | None = None) -> LayerData:
     """Return an image as napari's layer data tuple.
 
     Parameters
@@ -65,6 +65,8 @@ def layer_data(image: Image, name: str, levels: Sequence[Any] = ()) -> LayerData
         Name of the layer.
     levels
         Coarser versions of the array, for a multiscale layer; they lie where the image lies.
+    series
+        Which one of those that its file or folder holds, as `dip_sci.io.read` takes it.
     """
     image, rgb = _samples_placed(image)
     axes = image.axes[:-1] if rgb else image.axes
@@ -75,7 +77,7 @@ def layer_data(image: Image, name: str, levels: Sequence[Any] = ()) -> LayerData
         "units": [_unit(image, a) for a in axes],
         "axis_labels": [a.lower() for a in axes],
         "rgb": rgb,
-        "metadata": {KEY: Origin.of(image, scale)},
+        "metadata": {KEY: Origin.of(image, scale), **({} if series is None else {SERIES: series})},
     }
     if image.affine is not None:
         keywords["affine"] = _world(image, axes)
@@ -106,20 +108,26 @@ def image_of(data: Any, attributes: Mapping[str, Any], axes: str | None = None, 
         If the data cannot be an image, or the axes do not fit.
     """
     finest = data[0] if attributes.get("multiscale") else data
-    shape = tuple(finest.shape)
+    whole = grid_of(data, attributes, axes)
+    index = (slice(None),) * len(whole.shape) if index is None else index
+    return part(whole, index, np.asarray(finest[index]))
+
+
+def grid_of(data: Any, attributes: Mapping[str, Any], axes: str | None = None) -> Image:
+    """Return all of a layer's image but its pixels, which are read as 0; arguments as for `image_of`."""
+    finest = data[0] if attributes.get("multiscale") else data
+    shape = tuple(int(n) for n in finest.shape)
     origin = origin_of(attributes, shape)
     letters = axes or axes_of(attributes, shape)
     if len(letters) != len(shape):
         raise ImageError(f"The axes {letters!r} name {len(letters)} of the layer's {len(shape)} dimensions, {shape}.")
-    if index is None:
-        index = (slice(None),) * len(shape)
-    array = np.asarray(finest[index])
+    empty = np.broadcast_to(np.zeros((), np.dtype(finest.dtype)), shape)
     if origin is not None and letters == origin.like.axes and _same_scale(attributes, origin):
-        return part(dataclasses.replace(origin.like, array=np.broadcast_to(array.dtype.type(0), shape)), index, array)
+        return dataclasses.replace(origin.like, array=empty)
     spacing, units = _measured(attributes, letters)
     # A name per axis that is not the file's any more: what the file said of its axes no longer holds.
     source = Source("array" if origin is None else origin.like.source.format)
-    return Image(array, letters, spacing, units, source=source)
+    return Image(empty, letters, spacing, units, source=source)
 
 
 def part(image: Image, index: Index, array: NDArray[Any]) -> Image:
@@ -167,7 +175,7 @@ def axes_of(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> str:
     return labels + "S" * rgb
 
 
-def geometry(layer: Layer, start: Sequence[int] | None = None) -> dict[str, Any]:
+def geometry(layer: Layer, start: Sequence[int] | None = None, finer: Sequence[int] = ()) -> dict[str, Any]:
     """Return the keywords that put another layer where this one is.
 
     Parameters
@@ -176,11 +184,18 @@ def geometry(layer: Layer, start: Sequence[int] | None = None) -> dict[str, Any]
         The one to copy from.
     start
         First voxel of the part that the other layer holds, one number per dimension of the layer.
+    finer
+        How many voxels of the other layer lie in one of this one, along each dimension: the corners of the field of
+        view stay where they are.
     """
     keywords = {name: getattr(layer, name) for name in GEOMETRY}
-    if start is not None and any(start):
-        world = layer.data_to_world(np.asarray(start, float))
-        keywords["translate"] = layer.affine.inverse(np.asarray(world))
+    factors = np.asarray(finer or (1,) * layer.ndim, float)
+    # The middle of the first of some smaller voxels lies nearer to the corner.
+    first = np.zeros(layer.ndim) if start is None else np.asarray(start, float)
+    first = first + (1 / factors - 1) / 2
+    if first.any():
+        keywords["translate"] = layer.affine.inverse(np.asarray(layer.data_to_world(first)))
+        keywords["scale"] = layer.scale / factors
     return keywords
 
 
@@ -195,10 +210,12 @@ def attributes_of(layer: Layer) -> dict[str, Any]:
     return {**{name: getattr(layer, name) for name in names}, "metadata": dict(layer.metadata)}
 
 
-def source_path(attributes: Mapping[str, Any]) -> str | None:
-    """Return the file or folder that a layer came from."""
+def source_path(attributes: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> str | None:
+    """Return the file or folder that a layer came from; with a shape, only if the layer still holds all of it."""
     origin = attributes.get("metadata", {}).get(KEY)
-    return origin.like.source.path if isinstance(origin, Origin) else None
+    if not isinstance(origin, Origin) or (shape is not None and origin.like.shape != shape):
+        return None
+    return origin.like.source.path
 
 
 def _same_scale(attributes: Mapping[str, Any], origin: Origin) -> bool:

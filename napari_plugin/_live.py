@@ -32,6 +32,8 @@ class Live:
         Where to show it, and the layer that is restored.
     start
         First voxel of the part that is restored, one number per dimension of the layer.
+    finer
+        How many voxels of the result lie in one of the layer, along each dimension.
     done
         What to add to the layer's name.
 
@@ -43,10 +45,11 @@ class Live:
         What can be gone back to, the result last; empty while the run goes on.
     """
 
-    def __init__(self, viewer: Viewer, source: Layer, start: Sequence[int], done: str) -> None:
+    def __init__(self, viewer: Viewer, source: Layer, start: Sequence[int], finer: Sequence[int], done: str) -> None:
         self.viewer, self.source = viewer, source
         self.name = f"{source.name} {done}"
-        self._place, self._look = geometry(source, start), look(source)
+        self._place, self._look = geometry(source, start, finer), look(source)
+        self._source_place = geometry(source, start)
         self._rgb = bool(source.rgb)
         self.layer: ImageLayer | None = None
         self.states: list[Snapshot] = []
@@ -108,9 +111,9 @@ class Live:
             if shown and self.source in self.viewer.layers:
                 self.source.visible = True
 
-    def add_map(self, values: NDArray[Any], what: str, **keywords: Any) -> ImageLayer:
-        """Show a map of the result in the same place."""
-        return self._add(values, f"{self.name}: {what}", keywords)
+    def add_map(self, values: NDArray[Any], what: str, *, of_source: bool = False, **keywords: Any) -> ImageLayer:
+        """Show a map in the same place, on the grid of the result or of what was restored."""
+        return self._add(values, f"{self.name}: {what}", keywords, self._source_place if of_source else None)
 
     def _note(self, step: int | None = None) -> None:
         """Write into the layer how what it shows came about."""
@@ -123,7 +126,9 @@ class Live:
             record = {**record, "notes": [*record["notes"], by_hand]}
         self.layer.metadata[RECORD] = {**self._record, "record": record}
 
-    def _add(self, array: NDArray[Any], name: str, keywords: dict[str, Any]) -> ImageLayer:
-        layer = ImageLayer(array, name=name, rgb=self._rgb, metadata={}, **self._place, **keywords)
+    def _add(
+        self, array: NDArray[Any], name: str, keywords: dict[str, Any], place: dict[str, Any] | None = None
+    ) -> ImageLayer:
+        layer = ImageLayer(array, name=name, rgb=self._rgb, metadata={}, **(place or self._place), **keywords)
         self.viewer.add_layer(layer)
         return layer

@@ -54,8 +54,7 @@ class Region:
     def of(cls, layer: Layer, image: Layer, axes: str) -> Region:
         """Take what a Labels or Shapes layer holds at this moment; `axes` are those of the image layer."""
         shape = tuple(int(n) for n in _shape(image))
-        both = min(layer.ndim, image.ndim)
-        matrix = np.linalg.inv(_to_world(layer, both)) @ _units(image, layer) @ _to_world(image, both)
+        matrix = between(image, layer)
         axes = axes[: len(shape)]
         if isinstance(layer, Shapes):
             kinds = zip(layer.shape_type, layer.data, strict=True)
@@ -200,6 +199,12 @@ def _round(box: Array) -> Array:
 def _shape(layer: Layer) -> Sequence[int]:
     data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     return data.shape[: layer.ndim]  # type: ignore[no-any-return]
+
+
+def between(image: Layer, other: Layer) -> Array:
+    """Return the matrix from one layer's voxels to another's, ``(k + 1, k + 1)``, over the last k that both have."""
+    both = min(image.ndim, other.ndim)
+    return np.asarray(np.linalg.inv(_to_world(other, both)) @ _units(image, other) @ _to_world(image, both))
 
 
 def _to_world(layer: Layer, last: int) -> Array:

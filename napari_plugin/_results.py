@@ -125,11 +125,20 @@ class Results(Container[Widget]):
         """Show what was taken out."""
         if self.live is None or self.outcome is None or self.outcome.image is None:
             return
-        before = self.outcome.image.array
+        image, asked = self.outcome.image, self.outcome.asked
         after = self.live.states[min(self.state.value, len(self.live.states) - 1)].array
-        residual = before.astype(np.float32) - after.astype(np.float32)
-        width = 3 * float(np.nanstd(residual)) or 1.0
-        self.live.add_map(residual, "residual", colormap="gray", contrast_limits=(-width, width))
+
+        def measure() -> NDArray[np.float32]:
+            # On a finer grid, what was interpolated is what there was before.
+            before = image.array if image.shape == after.shape or asked is None else asked.canvas(image).array
+            return before.astype(np.float32) - after.astype(np.float32)
+
+        in_thread(measure, self._show_residual)
+
+    def _show_residual(self, residual: NDArray[np.float32]) -> None:
+        if self.live is not None:
+            width = 3 * float(np.nanstd(residual)) or 1.0
+            self.live.add_map(residual, "residual", colormap="gray", contrast_limits=(-width, width))
 
     def show_spread(self, _pressed: Any = None) -> None:
         """Show how far the networks disagree."""
@@ -143,18 +152,20 @@ class Results(Container[Widget]):
         if self.live is None or outcome is None or outcome.image is None or outcome.restoration is None:
             return
         image, recipe, result = outcome.image, outcome.restoration.report.recipe, outcome.restoration.image.array
+        finer = result.shape != image.shape
 
         def measure() -> NDArray[np.float32]:
             from dip_sci.preparation import Preparation
 
-            return Preparation(image, recipe, None).noise_map(result)
+            # Noise is in what was measured, on the grid on which it was measured.
+            return Preparation(image, recipe, None).noise_map(image.array if finer else result)
 
-        in_thread(measure, lambda found: self._show_sd(found, "noise"))
+        in_thread(measure, lambda found: self._show_sd(found, "noise", of_source=finer))
 
-    def _show_sd(self, values: NDArray[Any], what: str) -> None:
+    def _show_sd(self, values: NDArray[Any], what: str, *, of_source: bool = False) -> None:
         if self.live is not None:
             high = float(np.nanmax(values)) or 1.0
-            self.live.add_map(values, what, colormap="magma", contrast_limits=(0, high))
+            self.live.add_map(values, what, of_source=of_source, colormap="magma", contrast_limits=(0, high))
 
     # Files
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from napari_plugin._tasks import Task
 
+LAYERS = {"guide": "guide", "psf": "point spread function"}
+"""What can be given as a layer, and what to call it."""
+
 
 @dataclass(frozen=True)
 class Script:
@@ -29,6 +32,12 @@ class Script:
         The axes, where the user gave them.
     region
         Whether there is one: a layer has no file, so that the script names one that has to be saved first.
+    needed
+        What the task needs besides the image: a factor, or the file of a layer, ``None`` where it came from none.
+    part
+        Whether only some time points or channels are restored.
+    series
+        Which one of those that the scan's file or folder holds.
     """
 
     task: Task
@@ -36,18 +45,27 @@ class Script:
     source: str | None
     axes: str | None = None
     region: bool = False
+    needed: str | None = None
+    part: bool = False
+    series: str | None = None
 
     @property
     def missing(self) -> str:
         """What the user has to do before the script runs; empty where nothing is."""
-        todo = [] if self.source else ["save the image layer as scan.tif"]
+        what = "time points and channels that are restored" if self.part else "image layer"
+        todo = [] if self.source else [f"save the {what} as scan.tif"]
         todo += ["save the region, as a Labels layer, as region.tif"] if self.region else []
+        if self.task.needs and self.needed is None:
+            todo.append(f"save the {LAYERS[self.task.needs]} as {self._needed}")
         return f"Before it runs: {' and '.join(todo)}." if todo else ""
 
     def command(self) -> str:
         """Return the command line."""
-        words = ["dip-sci", self.task.name, self._source, "--output", self._target]
+        words = ["dip-sci", self.task.command, self._source, "--output", self._target]
+        words += [f"--{self.task.needs}", self._needed] if self.task.needs else []
+        words += ["--normalise"] if self.task.needs == "psf" else []
         words += ["--axes", self.axes] if self.axes else []
+        words += ["--series", self.series] if self.series else []
         words += [f"--{self.task.mask}", "region.tif"] if self.region else []
         for name, value in _flat(self.given):
             flag = name.replace("_", "-")
@@ -60,18 +78,38 @@ class Script:
     def python(self) -> str:
         """Return lines of Python."""
         read = f"{self._source!r}" + (f", axes={self.axes!r}" if self.axes else "")
+        read += f", series={self.series!r}" if self.series else ""
         region = f', {self.task.mask}=dip_sci.read("region.tif")' if self.region else ""
+        more = "from dip_sci.tasks import normalised\n" if self.task.needs == "psf" else ""
         return (
-            "import dip_sci\n\n"
+            f"import dip_sci\n{more}\n"
             f"image = dip_sci.read({read})\n"
             f"recipe = dip_sci.Recipe.parse({self.given!r})\n"
-            f"result = dip_sci.{self.task.name}(image, recipe=recipe{region})\n"
+            f"result = dip_sci.{self.task.name}(image{self._argument}, recipe=recipe{region})\n"
             f"dip_sci.write({self._target!r}, result.image)\n"
         )
 
     @property
     def _source(self) -> str:
         return self.source or "scan.tif"
+
+    @property
+    def _needed(self) -> str:
+        return self.needed or f"{self.task.needs}.tif"
+
+    @property
+    def _argument(self) -> str:
+        """What the function is given besides the image."""
+        read = f"dip_sci.read({self._needed!r})"
+        match self.task.needs:
+            case "factor":
+                return f", {self._needed}" if self._needed.isdigit() else f", ({self._needed})"
+            case "psf":
+                return f", normalised({read})"
+            case "guide":
+                return f", {read}"
+            case _:
+                return ""
 
     @property
     def _target(self) -> str:

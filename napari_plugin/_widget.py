@@ -141,12 +141,13 @@ class Restore(Container[Widget]):
         except DipSciError as error:
             self.how.noise.value = str(error)
             return
+        asked = self.choice.asked(parts) if size <= SMALL and _in_memory(layer) else None
         self._tickets += 1
         ticket = self._tickets
         self.how.noise.value = "measuring ..."
         self._over.set()
         self._over = threading.Event()
-        worker = create_worker(facts, source, recipe, cost=size <= SMALL and _in_memory(layer), over=self._over)
+        worker = create_worker(facts, source, recipe, asked, self._over)
 
         def heard(found: Facts) -> None:
             if self.life.over or ticket != self._tickets:
@@ -186,12 +187,13 @@ class Restore(Container[Widget]):
                 job = self.choice.job(recipe, parts)
                 self._tell_of_grid()
             start = [s.start or 0 for s in self.choice.index_of(parts)][: layer.ndim]
+            finer = self.choice.finer(parts)
         except DipSciError as error:
             show_error(str(error))
             return
         self.results.leave()
         self._is_trial = trial
-        self.live = Live(self.viewer, layer, start, "trial" if trial else self.choice.task.done)
+        self.live = Live(self.viewer, layer, start, finer, "trial" if trial else self.choice.task.done)
         _settings.remember(self.how.form.given())
         self._launch(job, f"{self.choice.task.title}: {layer.name}")
 
@@ -224,6 +226,7 @@ class Restore(Container[Widget]):
         """End the run after its current step and keep nothing."""
         if self.life.run is not None:
             self.life.run.abandon.set()
+            self.life.run.shown.set()
             self._say("Cancelling ...")
             self.stop_button.enabled = self.cancel_button.enabled = False
 
@@ -247,6 +250,8 @@ class Restore(Container[Widget]):
         self.curve.show_run(run.data_terms, run.stop_curve, update.steps)
         if update.preview is not None and self.live is not None:
             shown = self.live.preview(update.preview)
+            # After the layer has been drawn.
+            QTimer.singleShot(0, lambda: QTimer.singleShot(0, run.shown.set))
             if not shown and not run.told:
                 run.told = True
                 show_info("The preview was removed; the run goes on, and its result will be added at the end.")
@@ -280,7 +285,7 @@ class Restore(Container[Widget]):
             self._say(" ".join([report.reason.value, *report.notes]))
         else:
             assert outcome.rescued is not None
-            image, record, best = outcome.image.with_array(outcome.rescued), None, steps
+            image, record, best = outcome.rescued, None, steps
             self._say(outcome.error)
             show_error(outcome.error)
         states = [*(s for s in run.snapshots.kept if s.step < best), Snapshot(best, image.array)]
@@ -295,8 +300,16 @@ class Restore(Container[Widget]):
         layer = self.choice.layer
         if layer is None or not _in_memory(layer):
             return
-        source, recipe = self.choice.source(self.choice.parts()), self.how.recipe()
-        in_thread(lambda: predicted(source(), recipe), self._show_cost)
+        try:
+            job = self.choice.job(self.how.recipe(), self.choice.parts())
+        except DipSciError:
+            return
+
+        def predict() -> str:
+            image = job.image()
+            return predicted(image, job.recipe, job.asked(image, job.region(image)))
+
+        in_thread(predict, self._show_cost)
 
     def _show_cost(self, words: str) -> None:
         if not self.life.over:
@@ -338,5 +351,6 @@ class _Life:
         self.over = True
         if self.run is not None:
             self.run.abandon.set()
+            self.run.shown.set()
             self.run.stop.set()
         self.kept.discard(self)

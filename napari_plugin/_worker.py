@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dip_sci.errors import DipSciError
+from napari_plugin import _engine
 from napari_plugin._snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
+    from dip_sci.tasks import Task as Asked
     from napari_plugin._tasks import Task
 
 # Threads that spin while they wait take the processor from the window.
@@ -37,6 +40,9 @@ SELDOM = 0.5
 TOLD = 0.1
 """Seconds between two messages to the window at least."""
 
+PATIENCE = 1.0
+"""Seconds for which a run waits at most until the window shows its first preview."""
+
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -50,12 +56,25 @@ class Job:
         Called in the run's thread: the first reads or computes the pixels, the second the mask on them.
     task, recipe
         What to do, and how.
+    given
+        Called in the run's thread: reads what the task is given besides the image.
     """
 
     image: Callable[[], Image]
     region: Callable[[Image], NDArray[Any] | None]
     task: Task
     recipe: Recipe
+    given: Callable[[], Any] = lambda: None
+
+    def asked(self, image: Image, region: NDArray[Any] | None) -> Asked:
+        """Return the engine's task for the image.
+
+        Raises
+        ------
+        ImageError
+            If what is given does not fit.
+        """
+        return self.task.bind(image, region, self.given())
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +96,8 @@ class Outcome:
     ----------
     image
         What was restored; ``None`` where the run failed before that was known.
+    asked
+        The engine's task; ``None`` where the run failed before that was known.
     restoration
         The result; ``None`` where there is none.
     rescued
@@ -88,8 +109,9 @@ class Outcome:
     """
 
     image: Image | None = None
+    asked: Asked | None = None
     restoration: Restoration | None = None
-    rescued: NDArray[Any] | None = None
+    rescued: Image | None = None
     error: str = ""
     record: dict[str, Any] | None = None
     description: str = ""
@@ -118,30 +140,62 @@ class Run:
     stop_curve: list[tuple[int, float]] = field(default_factory=list)
     told: bool = False
     """Whether the user knows that the preview is gone."""
+    shown: threading.Event = field(default_factory=threading.Event)
+    """Set once there is a layer to show the run in."""
+    last: Progress[NDArray[Any]] | None = None
+    """Where the run stands, while it goes on: it holds the network, and with it memory."""
 
     def steps(self) -> Generator[Update, None, Outcome]:
         """Run to the end; every failure becomes an `Outcome` that says what to do."""
+        try:
+            return (yield from self._steps())
+        finally:
+            self.last = None
+
+    def _steps(self) -> Generator[Update, None, Outcome]:
         image: Image | None = None
+        asked: Asked | None = None
         latest: list[NDArray[Any]] = []
         try:
             yield Update(0, 0, None, "Reading the image")
             image = self.job.image()
+            _engine.load(_engine.TO_FIT)
             region = self.job.region(image)
+            asked = self.job.asked(image, region)
             yield Update(0, 0, None, "Measuring the noise")
-            result = yield from self._fit(image, region, latest)
+            result = yield from self._fit(image, asked, region, latest)
         except DipSciError as error:
             return Outcome(image, error=str(error))
         except Exception as error:  # noqa: BLE001
             if not _is_memory(error):
                 return Outcome(image, error=f"{type(error).__name__}: {error}")
-            kept = latest[-1] if latest else None
-            return Outcome(image, rescued=kept, error=_no_memory(kept is not None))
-        return _told(image, result)
+            # It still holds what was in memory.
+            error.with_traceback(None)
+        else:
+            return _told(image, asked, result)
+        kept = self._rescued(image, asked, latest)
+        return Outcome(image, asked, rescued=kept, error=_no_memory(kept is not None))
+
+    def _rescued(self, image: Image | None, asked: Asked | None, latest: list[NDArray[Any]]) -> Image | None:
+        """Return where the run stood when memory became short, or else what it showed last; give back the memory."""
+        if image is None or asked is None:
+            return None
+        from dip_sci.tasks import on_finer
+
+        _give_back()
+        if self.last is not None:
+            with contextlib.suppress(MemoryError, RuntimeError):
+                latest[:] = [self._look(image, self.last)]
+            self.last = None
+            _give_back()
+        return on_finer(image, asked.finer(image.axes), latest[-1]) if latest else None
 
     def _fit(
-        self, image: Image, region: NDArray[Any] | None, latest: list[NDArray[Any]]
+        self, image: Image, asked: Asked, region: NDArray[Any] | None, latest: list[NDArray[Any]]
     ) -> Generator[Update, None, Restoration | None]:
-        engine = self.job.task.start(image, self.job.recipe, region, self.stop)
+        # A mask of holes is the task's own.
+        inside = region if self.job.task.mask == "region" else None
+        engine = self.job.task.start(image, self.job.recipe, asked, inside, self.stop)
         pace = _Pace()
         try:
             while not self.abandon.is_set():
@@ -157,11 +211,15 @@ class Run:
                     latest[:] = [preview]
                 if preview is not None or pace.message_due():
                     yield Update(progress.step, progress.steps, progress.eta, _sentence(progress), preview)
+                if preview is not None:
+                    # A window that makes a layer would have to fight for the processor.
+                    self.shown.wait(PATIENCE)
         finally:
             engine.close()
         return None
 
     def _note(self, progress: Progress[NDArray[Any]]) -> None:
+        self.last = progress
         if not self.data_terms or self.data_terms[-1][0] != progress.step:
             self.data_terms.append((progress.step, progress.data_term))
         if progress.stop_value is not None:
@@ -209,9 +267,9 @@ class _Pace:
         return state
 
 
-def _told(image: Image, result: Restoration | None) -> Outcome:
+def _told(image: Image, asked: Asked, result: Restoration | None) -> Outcome:
     if result is None:
-        return Outcome(image)
+        return Outcome(image, asked)
     from pathlib import Path
 
     from dip_sci import provenance
@@ -219,7 +277,7 @@ def _told(image: Image, result: Restoration | None) -> Outcome:
     path = image.source.path
     digest = provenance.digest(Path(path)) if path is not None and Path(path).exists() else None
     record = provenance.record(image, result.report, digest=digest)
-    return Outcome(image, result, record=record, description=provenance.summary(result.report))
+    return Outcome(image, asked, result, record=record, description=provenance.summary(result.report))
 
 
 def _sentence(progress: Progress[NDArray[Any]]) -> str:
@@ -240,12 +298,23 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def _give_back() -> None:
+    """Give back what nothing holds any more, of the GPU's memory, too."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
 def _is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY)
 
 
 def _no_memory(kept: bool) -> str:
     first = "There was not enough memory to go on" + (
-        "; the last state that was shown has been kept." if kept else ", and nothing could be kept."
+        "; the best until then has been kept." if kept else ", and nothing could be kept."
     )
     return f"{first} Restore a region or fewer time points, choose the preset fast, or set the device to cpu."

@@ -21,7 +21,8 @@ from dip_sci.io import dicom_out
 from dip_sci.io.axes import renamed
 from dip_sci.io.dicom_pixels import damaged, decode, header_of, modality_values, padding, refuse_unfit, room_for
 from dip_sci.io.dicom_planes import Plane, affine_of, ordered, planes_of
-from dip_sci.io.dicom_series import chosen, is_directory_file, part_of
+from dip_sci.io.dicom_series import Entry, chosen, is_directory_file, part_of
+from dip_sci.io.dicom_series import contents as series_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,23 @@ def read(path: Path, axes: str | None = None, series: str | None = None) -> Imag
             if path.is_dir() or is_directory_file(path):
                 return _read_series(path, axes, series)
             return _read_file(path, axes, series)
+    except (DipSciError, MemoryError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise damaged(path, error) from None
+
+
+def contents(path: Path) -> list[Entry]:
+    """Return what can be read of a DICOM file, folder or DICOMDIR: its series, and the parts of each.
+
+    Raises
+    ------
+    ReadError
+        If there is none, or a file is damaged.
+    """
+    try:
+        with _quiet():
+            return series_of(path)
     except (DipSciError, MemoryError, OSError):
         raise
     except Exception as error:  # noqa: BLE001

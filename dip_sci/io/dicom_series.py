@@ -56,6 +56,47 @@ class Choice:
     part: str = ""
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What can be read of a file, a folder or a DICOMDIR.
+
+    Attributes
+    ----------
+    place
+        As `dip_sci.io.read` takes it for `series`; ``None`` where there is one only.
+    words
+        What it is: its number, its part and its modality. Names of folders and descriptions may name a patient.
+    nbytes
+        About what it takes in memory.
+    """
+
+    place: str | None
+    words: str
+    nbytes: int
+
+
+def contents(path: Path) -> list[Entry]:
+    """Return what can be read of a file, a folder or a DICOMDIR: its series, and the parts of each.
+
+    Raises
+    ------
+    ReadError
+        If there is none, or a file is damaged.
+    """
+    if path.is_dir() or is_directory_file(path):
+        found = [(_words(choice), choice.files[0][1], _images(choice)) for choice in listed(path)]
+    else:
+        header = header_of(path)
+        found = [(name, header, len(inner)) for name, inner in parts(planes_of(header, path))]
+    sizes = [
+        int(d.get("Rows") or 0) * int(d.get("Columns") or 0) * int(d.get("SamplesPerPixel") or 1) for _, d, _ in found
+    ]
+    return [
+        Entry(f"#{n}" if len(found) > 1 else None, words, 4 * size * count)
+        for n, ((words, _, count), size) in enumerate(zip(found, sizes, strict=True), 1)
+    ]
+
+
 def chosen(path: Path, wanted: str | None, *, split: bool = True) -> tuple[Files, list[Plane] | None]:
     """Return the files and headers of one series, and the planes of the part of it that is meant.
 
@@ -218,13 +259,19 @@ def _list(choices: list[Choice], path: Path) -> str:
     return f"{len(choices)} series: {'; '.join(lines)}{more}"
 
 
-def _line(choice: Choice, path: Path) -> str:
-    files = choice.files
-    file, dataset = files[0]
-    folder = path if path.is_dir() else path.parent
-    place = file.parent.relative_to(folder)
-    where = f" in {place}" if str(place) != "." else ""
-    number, modality = _number(files), dataset.get("Modality", "unknown modality")
-    count = len(files) if choice.planes is None else len({p.file for p in choice.planes})
+def _images(choice: Choice) -> int:
+    return len(choice.files) if choice.planes is None else len(choice.planes)
+
+
+def _words(choice: Choice, more: str = "") -> str:
+    number, modality = _number(choice.files), choice.files[0][1].get("Modality", "unknown modality")
     part = f", {choice.part}" if choice.part else ""
-    return f"number {'unknown' if number is None else number}{part} ({modality}, {count} files{where})"
+    return f"number {'unknown' if number is None else number}{part} ({modality}{more})"
+
+
+def _line(choice: Choice, path: Path) -> str:
+    folder = path if path.is_dir() else path.parent
+    place = choice.files[0][0].parent.relative_to(folder)
+    where = f" in {place}" if str(place) != "." else ""
+    count = len(choice.files) if choice.planes is None else len({p.file for p in choice.planes})
+    return _words(choice, f", {count} files{where}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dip_sci.tasks.deconvolve import Deconvolve, normalised
 from dip_sci.tasks.fuse import Fuse
-from dip_sci.tasks.grid import repeated
+from dip_sci.tasks.grid import on_finer, repeated
 from dip_sci.tasks.inpaint import Inpaint
 from dip_sci.tasks.super_resolve import SuperResolve
 from dip_sci.tasks.task import Task
 
-__all__ = ["DONE", "Deconvolve", "Fuse", "Inpaint", "SuperResolve", "Task", "normalised", "repeated"]
+__all__ = ["DONE", "Deconvolve", "Fuse", "Inpaint", "SuperResolve", "Task", "normalised", "on_finer", "repeated"]
 
 DONE = {
     "pre_image": "Pre-image made",

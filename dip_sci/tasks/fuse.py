@@ -120,7 +120,8 @@ def _linear(image: Image, guide: Image, channel: NDArray[np.float32]) -> NDArray
     blur = [0.5 * np.sqrt(max(s**2 - 1, 0)) if n > 1 else 0 for s, n in zip(steps, volume.shape, strict=True)]
     smooth = gaussian_filter(volume, blur, mode="nearest") if any(blur) else volume
     shape = tuple(image.size_of(a) for a in "ZYX")
-    # A volume of one plane has no inside along Z.
-    mode = "nearest" if min(volume.shape) == 1 else "constant"
-    found = affine_transform(smooth, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode=mode, cval=np.nan)
+    # A single plane has no inside along Z: it counts as far as the next one would lie.
+    single = [int(n == 1) for n in volume.shape]
+    thick = np.pad(smooth, [(s, s) for s in single], mode="edge")
+    found = affine_transform(thick, matrix[:3, :3], matrix[:3, 3] + single, shape, order=1, cval=np.nan)
     return np.asarray(found, np.float32).reshape(tuple(image.size_of(a) for a in image.spatial_axes))

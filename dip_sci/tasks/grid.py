@@ -55,10 +55,23 @@ def finer(image: Image, factors: Sequence[int]) -> Image:
     plain = repeated(image.array, factors)
     array, _ = cast(smooth, image.dtype, image.value_range)
     whole = np.abs(inside - 1) < 1e-4
+    return on_finer(image, factors, np.where(whole, array, plain))
+
+
+def on_finer(image: Image, factors: Sequence[int], array: NDArray[Any]) -> Image:
+    """Return values on the grid of smaller voxels in an image's field of view, with its geometry.
+
+    Parameters
+    ----------
+    image, factors
+        As for `finer`.
+    array
+        The values, of the image's shape times the factors.
+    """
     spacing = tuple(None if s is None else s / f for s, f in zip(image.spacing, factors, strict=True))
     return replace(
         image,
-        array=np.where(whole, array, plain),
+        array=array,
         spacing=spacing,
         affine=_finer_affine(image, factors),
         valid=None if image.valid is None else repeated(image.valid, factors),

@@ -95,6 +95,19 @@ def test_a_guide_that_makes_no_sense_is_refused(guide, words):
         fuse(noisy(32, 32), guide, tiny())
 
 
+def test_a_single_plane_counts_where_it_lies():
+    """Beside it, in its own plane, there is nothing to be guided by."""
+    place = {"axes": "YX", "spacing": (1.0, 1.0), "units": ("millimeter",) * 2}
+    here, aside, far = np.eye(4), np.eye(4), np.eye(4)
+    aside[0, 3], far[0, 3] = 10, 500
+    image = noisy(24, 24, affine=here, **place)
+    (found,) = Fuse.of(image, Image(scene(24, 24), affine=aside, **place)).guides
+    assert not found[:, :10].any()
+    assert np.corrcoef(found[:, 10:].ravel(), scene(24, 24)[:, :14].ravel())[0, 1] > 0.999
+    with pytest.raises(ImageError, match="do not overlap"):
+        Fuse.of(image, Image(scene(24, 24), affine=far, **place))
+
+
 def test_a_guide_from_elsewhere_is_refused():
     image = noisy(24, 24, 24, axes="ZYX", affine=np.eye(4), spacing=(1.0, 1.0, 1.0), units=("millimeter",) * 3)
     with pytest.raises(ImageError, match="do not overlap"):

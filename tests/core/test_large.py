@@ -197,6 +197,44 @@ def test_an_end_before_all_tiles_keeps_those_that_are_done():
     assert not changed[-10:, -10:, -10:].any()
 
 
+@pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "CTYX", "YXS"])
+def test_what_was_cut_out_goes_back_where_it_was(axes):
+    sizes = {"T": 3, "C": 2, "S": 3, "Z": 12, "Y": 70, "X": 90}
+    image = Image(np.random.default_rng(1).normal(100, 9, [sizes[a] for a in axes]).astype(np.float32), axes)
+    boxes = sample.places(image, "3d" if "Z" in axes else "2d", 0, 0)
+    assert np.array_equal(sample.placed(image, boxes, sample.cut(image, boxes).array), image.array)
+    changed = sample.placed(image, boxes[:1], sample.cut(image, boxes[:1]).array + 1) - image.array
+    assert np.allclose(changed[boxes[0]], 1, atol=1e-4)
+    assert np.count_nonzero(changed) == changed[boxes[0]].size
+
+
+def test_a_preview_of_the_parts_lies_in_the_whole():
+    run = iter_restore(VOLUME, Recipe.parse(TINY))
+    preview = next(run).preview()
+    run.close()
+    assert preview.shape == VOLUME.shape
+    changed = preview != VOLUME.array
+    boxes = sample.places(VOLUME, "3d", 0, 0)
+    inside = np.zeros(VOLUME.shape, bool)
+    for box in boxes:
+        inside[box] = True
+    assert not changed[~inside].any()
+    assert changed[inside].mean() > 0.99
+    # What is seen there is the image as one step has it, and not another part of it.
+    here, there = (np.abs(preview[boxes[0]] - VOLUME.array[box]).mean() for box in boxes[:2])
+    assert here < 0.5 * there
+
+
+@pytest.mark.parametrize("outside", ["keep", "restore"])
+def test_a_region_of_a_large_image_is_all_that_changes_or_counts_more(outside):
+    region = np.zeros(VOLUME.shape, bool)
+    region[5:15, 10:30, 10:30] = True
+    recipe = Recipe.parse({**TINY, "output": {"classical": "none", "outside": outside}})
+    changed = denoise(VOLUME, recipe, region=region).image.array != VOLUME.array
+    assert changed[region].mean() > 0.99
+    assert changed[~region].mean() > 0.99 if outside == "restore" else not changed[~region].any()
+
+
 def test_the_spread_of_several_networks():
     result = denoise(VOLUME, Recipe.parse({**TINY, "fit": {"steps": 2, "seeds": 2}}))
     assert (result.spread.array > 0).mean() > 0.99

@@ -69,6 +69,7 @@ TABLE = {
     "stop.held_out": (HELD_OUT, 0.4),
     "stop.max_seconds": ({}, 1e-6),
     "output.dtype": ({}, "float32"),
+    "output.outside": ({}, "restore"),
     "output.classical": (SPLIT, "blend"),
 }
 ELSEWHERE = {"device", "generator.joint_channels", "output.known", "operator.kernel", "operator.denoise"}

@@ -66,6 +66,7 @@ OTHER = {
     "stop.max_seconds": 12.5,
     "output.dtype": "float32",
     "output.known": "restore",
+    "output.outside": "restore",
     "output.classical": "beside",
 }
 

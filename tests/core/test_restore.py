@@ -214,6 +214,23 @@ def test_a_region_is_an_image_or_an_array_of_the_image_or_of_space():
     np.testing.assert_array_equal(results[0][~whole], image.array[~whole])
 
 
+def test_a_region_may_count_more_while_all_is_restored():
+    image = noisy(40, 64, sigma=2.0)
+    region = np.zeros(image.shape, bool)
+    region[:, :20] = True
+
+    def miss(weight):
+        options = {"fit": {"steps": 60, "outside": weight, "rate": 0.01, "averaging": 0.0}}
+        out = denoise(image, tiny(**FULL, **options, output={"outside": "restore"}), region=region).image.array
+        assert (out != image.array).mean() > 0.99
+        return [np.square(out - image.array)[part].mean() for part in (region, ~region)]
+
+    (inside, outside), (even_inside, even_outside) = miss(0.001), miss(1.0)
+    # What the network is good for goes into the region, at the cost of the rest.
+    assert inside < 0.8 * even_inside
+    assert outside > even_outside
+
+
 def test_a_region_may_differ_from_frame_to_frame():
     image = noisy(2, 24, 24, axes="TYX")
     region = np.zeros(image.shape, bool)

@@ -270,6 +270,24 @@ def test_patches_lie_everywhere_and_fit(make):
     assert seen.all()
 
 
+@pytest.mark.parametrize("make", [hide, split])
+def test_patches_are_taken_where_voxels_count_more(make):
+    p = problem(64, 64)
+    weights = torch.full_like(p.weights, 0.1)
+    weights[..., :16] = 1
+    heavy, even = make(replace(p, weights=weights), patch=(16, 16)), make(p, patch=(16, 16))
+
+    def mass(lesson):
+        draw = rng()
+        return sum(float(weights[lesson.patches.draw(draw)[0]].mean()) for _ in range(400)) / 400
+
+    # The mean of the squared weight over the mean weight, of all patches: by 2.5 times more than of one anywhere.
+    assert mass(heavy) > 2 * mass(even)
+    assert [even.patches.draw(rng(k)) for k in range(9)] == [
+        make(p, patch=(16, 16)).patches.draw(rng(k)) for k in range(9)
+    ]
+
+
 def test_several_patches_make_a_batch():
     lesson = hide(problem(32, 32), patch=(16, 16), batch=3, seeds=2).example(rng())
     assert lesson.target.shape == (2, 3, 1, 16, 16)

@@ -187,6 +187,33 @@ def test_out_of_memory_in_mid_run_keeps_the_best(widget, plane, finished, told, 
     assert finished() is not layer
 
 
+def test_out_of_memory_keeps_what_nobody_has_seen(widget, plane, finished, told, monkeypatch):
+    monkeypatch.setattr(_worker._Pace, "preview_due", lambda *_: False)
+    failing(widget, monkeypatch, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"))
+    layer = finished()
+    assert "the best until then has been kept" in errors(told)[0]
+    assert not np.array_equal(layer.data, plane.data)
+    # The network is let go, and its memory with it.
+    assert widget.results.run.last is None
+
+
+def test_out_of_memory_in_a_preview_keeps_the_one_before(widget, plane, finished, told, monkeypatch):
+    looks = []
+    original = _worker.Run._look
+
+    def look(self, *arguments):
+        if len(looks) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        looks.append(original(self, *arguments))
+        return looks[-1]
+
+    monkeypatch.setattr(_worker._Pace, "preview_due", lambda *_: True)
+    monkeypatch.setattr(_worker.Run, "_look", look)
+    layer = finished()
+    assert "the best until then has been kept" in errors(told)[0]
+    assert np.array_equal(layer.data, looks[-1])
+
+
 def test_out_of_memory_before_there_is_anything(widget, plane, finished, told, viewer, monkeypatch):
     failing(widget, monkeypatch, MemoryError(), after=0)
     finished()

@@ -6,7 +6,9 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Shapes
 from scenes import noisy
 
+import dip_sci
 from dip_sci.errors import ImageError
+from napari_plugin._layers import attributes_of, image_of
 from napari_plugin._region import Region
 
 
@@ -134,3 +136,24 @@ def test_a_hole_is_filled_and_nothing_else(widget, plane, finished, viewer):
     assert np.array_equal(layer.data[mask == 0], plane.data[mask == 0])
     assert layer.data[mask > 0].max() < 500
     assert "--missing region.tif" in widget.choice.script(widget.how.recipe()).command()
+
+
+def test_a_region_can_count_more_while_all_is_restored(widget, plane, finished, viewer):
+    mask = np.zeros(plane.data.shape, np.uint8)
+    mask[10:25, 12:30] = 1
+    widget.choice.region.value = viewer.add_labels(mask, name="here", scale=plane.scale, units=plane.units)
+    inside, weighty = (role for _, role in zip(range(2), widget.choice.task.roles, strict=True))
+    widget.choice.role.value = weighty
+    assert weighty.title == "weigh it more"
+    result = finished().data.copy()
+    assert (result != plane.data)[mask == 0].mean() > 0.5
+    image = image_of(plane.data, attributes_of(plane))
+    recipe = widget.how.recipe().merged({"output": {"outside": "restore"}})
+    np.testing.assert_array_equal(result, dip_sci.denoise(image, recipe, region=mask).image.array)
+    assert "--region region.tif" in widget.choice.script(widget.how.recipe()).command()
+    assert "--output.outside restore" in widget.choice.script(widget.how.recipe()).command()
+    # The other meaning, whatever the options were before.
+    widget.choice.role.value = inside
+    widget.how.form["output.outside"].value = "restore"
+    again = finished().data
+    assert np.array_equal(again[mask == 0], plane.data[mask == 0])

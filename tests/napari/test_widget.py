@@ -51,6 +51,26 @@ def test_previews_do_not_change_the_result(widget, plane, finished, monkeypatch)
     np.testing.assert_array_equal(finished().data, shown)
 
 
+def test_previews_of_a_large_image_lie_where_it_lies(widget, add, finished, monkeypatch):
+    from dip_sci import large, sample
+
+    monkeypatch.setattr(sample, "LARGE", 1000)
+    monkeypatch.setattr(sample, "VOXELS", 2 * 64 * 64)
+    monkeypatch.setattr(sample, "EDGES", {"2d": {"Y": 64, "X": 64}, "3d": {}})
+    monkeypatch.setattr(large, "EDGE", {"2d": 100, "3d": 40})
+    monkeypatch.setattr(_worker._Pace, "preview_due", lambda *_: True)
+    source = add(noisy(160, 200, dtype="uint16"), "large")
+    widget.choice.layer_box.value = source
+    # The model's own noise, that all parts are judged alike.
+    widget.how.form["noise.sigma"].value = "8"
+    layer = finished()
+    assert {state.array.shape for state in widget.live.states} == {source.data.shape}
+    assert len(widget.live.states) > 1
+    assert (layer.data != source.data).mean() > 0.8
+    first = widget.live.states[0].array != source.data
+    assert 0.1 < first.mean() < 0.4
+
+
 def test_it_can_be_stopped_and_kept(widget, plane, viewer, qtbot):
     start(widget, qtbot)
     widget.stop_button.native.click()
