@@ -47,6 +47,8 @@ class Checkpoint:
         The file, ``.npz``. One of another run is left out of account, and replaced.
     of
         What the run is of, from `identity`.
+    read_only
+        Never save: others may be reading it, too.
 
     Attributes
     ----------
@@ -61,15 +63,15 @@ class Checkpoint:
         If there is a file which is no checkpoint.
     """
 
-    def __init__(self, path: Path, of: str) -> None:
-        self.path, self.of = path, of
+    def __init__(self, path: Path, of: str, *, read_only: bool = False) -> None:
+        self.path, self.of, self.read_only = path, of, read_only
         self.note: str | None = None
         self.state = self._load()
         self._next = time.monotonic() + EVERY
 
     def due(self) -> bool:
         """Whether it is time to save."""
-        return time.monotonic() >= self._next
+        return time.monotonic() >= self._next and not self.read_only
 
     def save(self, state: dict[str, Any]) -> None:
         """Save a state in place of the one before; where that fails, the run goes on without."""

@@ -67,6 +67,7 @@ OTHER = {
     "output.dtype": "float32",
     "output.known": "restore",
     "output.classical": "beside",
+    "output.tile": 256,
 }
 
 WRONG = [
