@@ -15,7 +15,7 @@ import torch
 from dip_sci import choices, device, generators, preferences, sample, stopping, supervision
 from dip_sci.checkpoint import Checkpoint, identity
 from dip_sci.combination import NETWORK, Combination, combine, keep
-from dip_sci.errors import FitError
+from dip_sci.errors import FitError, WriteError
 from dip_sci.finished import Finished, folder_of
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.large import Tiles
@@ -453,6 +453,9 @@ class _Run:
             return 0
         finished = self._finished(tiles)
         assert finished is not None
+        assert self.checkpoint is not None
+        if self.checkpoint.failed:
+            raise WriteError(f"What was learned could not be kept in {self.checkpoint.path}: is the disk full?")
         yield from self._applying(tiles.make(finished, which))
         return len(tiles.planned)
 

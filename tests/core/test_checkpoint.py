@@ -13,6 +13,7 @@ import torch
 from scenes import noisy, tiny
 
 from dip_sci import checkpoint as module
+from dip_sci import patches
 from dip_sci.checkpoint import Checkpoint
 from dip_sci.errors import WriteError
 from dip_sci.restore import denoise, iter_restore
@@ -79,6 +80,29 @@ def test_a_run_cut_off_anywhere_ends_bit_equal(way, tmp_path, monkeypatch):
         again = denoise(image, recipe, checkpoint=path)
         same(whole, again)
         assert any("went on from a checkpoint" in note for note in again.report.notes)
+
+
+def test_what_the_blends_methods_have_made_is_not_made_again(tmp_path, monkeypatch):
+    image, recipe = image_of("blend"), recipe_of("blend")
+    made = []
+    for name in ("low_rank", "wiener"):
+        method = getattr(patches, name)
+        monkeypatch.setattr(patches, name, lambda *given, m=method, n=name: made.append(n) or m(*given))
+    whole = denoise(image, recipe)
+    all_made = list(made)
+    assert {"low_rank", "wiener"} <= set(all_made)
+    steps = sum(1 for _ in iter_restore(image, recipe))
+    left = []
+    for after in (*range(STEPS + 2, steps, 6), steps):
+        path = tmp_path / f"{after}.npz"
+        cut_off(image, recipe, path, after)
+        made.clear()
+        same(whole, denoise(image, recipe, checkpoint=path))
+        left.append(len(made))
+    assert left == sorted(left, reverse=True)
+    assert left[0] == len(all_made)
+    # What was being made when it was cut off, at most.
+    assert left[-1] <= 1
 
 
 def test_cut_off_again_and_again_it_ends_bit_equal(tmp_path):
