@@ -73,7 +73,13 @@ def folder_of(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.name}.tiles")
 
 
+def first_of(checkpoint: Path) -> Path:
+    """Return where the state is of a run that comes before the one that a checkpoint is of."""
+    return checkpoint.with_name(f"{checkpoint.name}.first")
+
+
 def remove(checkpoint: Path) -> None:
-    """Remove a checkpoint and its tiles, of a run whose result is safe."""
-    checkpoint.unlink(missing_ok=True)
-    shutil.rmtree(folder_of(checkpoint), ignore_errors=True)
+    """Remove a checkpoint and what belongs to it, of a run whose result is safe."""
+    for saved in (checkpoint, first_of(checkpoint)):
+        saved.unlink(missing_ok=True)
+        shutil.rmtree(folder_of(saved), ignore_errors=True)

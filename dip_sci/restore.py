@@ -16,7 +16,7 @@ from dip_sci import choices, device, generators, preferences, sample, stopping, 
 from dip_sci.checkpoint import Checkpoint, identity
 from dip_sci.combination import NETWORK, Combination, combine, keep
 from dip_sci.errors import FitError, WriteError
-from dip_sci.finished import Finished, folder_of
+from dip_sci.finished import Finished, first_of, folder_of
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.large import Tiles
 from dip_sci.preparation import Preparation
@@ -218,7 +218,7 @@ def _learn(
     earlier: Restoration | None = None
     dtype = image.dtype
     if task.denoises_first(recipe):
-        earlier = yield from _denoised_first(image, task, recipe, region, background, cancel)
+        earlier = yield from _denoised_first(image, task, recipe, region, background, cancel, checkpoint)
         image, background = earlier.image, None
     where = device.pick(recipe.device)
     large = is_large(image, recipe, task)
@@ -261,13 +261,15 @@ def _denoised_first(
     region: NDArray[Any] | Image | None,
     background: NDArray[Any] | Image | None,
     cancel: threading.Event | None,
+    checkpoint: str | os.PathLike[str] | None,
 ) -> Generator[Progress[NDArray[Any]], None, Restoration]:
     """Remove an observation's noise before anything else; its previews are on the grid of the result."""
     limit = recipe.stop.max_seconds
     first = Recipe(preset=recipe.preset, seed=recipe.seed, device=recipe.device, noise=recipe.noise).merged(
         {"output": {"dtype": "float32"}, "stop": {"max_seconds": limit and limit / 2}}
     )
-    run = iter_restore(image, first, region=region, background=background, cancel=cancel)
+    saved = None if checkpoint is None else first_of(Path(checkpoint))
+    run = iter_restore(image, first, region=region, background=background, cancel=cancel, checkpoint=saved)
     while True:
         try:
             progress = next(run)
