@@ -34,7 +34,7 @@ ENOUGH = 131_072
 MOST_DRAWS = 4
 
 FIRST, LOOK = 0.5, 0.65
-"""Share of the work after which the methods, and the blend's filter, too, have been looked at."""
+"""Share of the work after which the methods, and the filters that the blend leads, too, have been looked at."""
 
 NEGLIGIBLE = 0.02
 """Weight below which a classical result is not worth computing for the whole image."""
@@ -82,7 +82,7 @@ class Combination:
     risks
         By name: estimated mean square error over the noise's variance.
     piloting
-        Weights of the blend that is the pilot of the Wiener filter; empty where there is none.
+        Weights of the blend that is the pilot of the filters of like patches; empty where they have no weight.
     """
 
     estimate: Tensor
@@ -100,7 +100,6 @@ class Combination:
 
 NETWORK = "network"
 LOW_RANK = "low rank of like patches"
-WIENER = "Wiener filter of like patches"
 
 
 def combine(
@@ -118,8 +117,8 @@ def combine(
     Noise e of the known strength makes two observations out of one, ``y + t e`` and ``y - e / t``, whose errors are
     independent (coupled bootstrap, Oliveira et al. 2022): what the methods make of the first is compared with the
     second. Its mean square distance is their risk plus a constant, so that the weights of least squares are those
-    of least risk. The truth is not needed. The blend is the pilot of a Wiener filter of like patches, which is then
-    weighed in itself.
+    of least risk. The truth is not needed. The blend is the pilot of filters of like patches, which are then
+    weighed in themselves.
 
     Parameters
     ----------
@@ -168,12 +167,14 @@ def combine(
         return
     first = _least(_distances(looks))
     for done, look in enumerate(looks, start=1):
-        look.add(_once(known, f"{WIENER}, look {done}", _refined, look.seen, look.blend(first), INFLATION))
+        for result in _once(known, f"refined, look {done}", _refinements, look.seen, look.blend(first), INFLATION):
+            look.add(result)
         yield FIRST + (LOOK - FIRST) * done / draws
-    names.append(WIENER)
+    refined = patches.refinements(problem.observation.ndim - 2)
+    names += refined
     risks = dict(zip(names, _risks(looks), strict=True))
     weights = dict(zip(names, _least(_distances(looks)).tolist(), strict=True))
-    piloting = dict(zip(names, first.tolist(), strict=False)) if weights[WIENER] > 0 else {}
+    piloting = dict(zip(names, first.tolist(), strict=False)) if any(weights[name] > 0 for name in refined) else {}
     if weights_only:
         yield Combination(nothing, nothing, weights, risks, piloting)
         return
@@ -189,12 +190,13 @@ def combine(
         result = torch.stack(whole)
         pilot, mixed = pilot + piloting.get(method.name, 0.0) * result, mixed + weights[method.name] * result
         baseline = result if method is best else baseline
-    refined: list[Tensor] = []
+    better: list[Tensor] = []
     for n, ((y, sd), leading) in enumerate(zip(_images(problem), pilot, strict=True) if piloting else ()):
-        refined.append(_once(known, f"{WIENER}, image {n}", patches.wiener, y, leading, sd))
-        yield LOOK + (1 - LOOK) * (parts - 1 + len(refined) / len(network)) / parts
+        better.append(_once(known, f"refined, image {n}", _refined_image, y, leading, sd))
+        yield LOOK + (1 - LOOK) * (parts - 1 + len(better) / len(network)) / parts
     if piloting:
-        mixed = mixed + weights[WIENER] * torch.stack(refined)
+        shares = [weights[name] for name in refined]
+        mixed = sum((share * found for share, found in zip(shares, torch.stack(better, dim=1), strict=True)), mixed)
     yield 1.0
     yield Combination(mixed, baseline, weights, risks, piloting)
 
@@ -234,7 +236,7 @@ def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], pilotin
         if name in methods and (share > 0 or leading > 0):
             result = _apply(methods[name].apply, problem, 1.0)
             pilot, mixed = pilot + leading * result, mixed + share * result
-    return mixed + weights[WIENER] * _refined(problem, pilot, 1.0) if piloting else mixed
+    return _with_refined(problem, mixed, pilot, weights) if piloting else mixed
 
 
 class _Look:
@@ -286,6 +288,19 @@ def _apply(method: Method, problem: Problem, inflation: float) -> Tensor:
     return torch.stack([method(y, sd * inflation) for y, sd in _images(problem)])
 
 
-def _refined(problem: Problem, pilot: Tensor, inflation: float) -> Tensor:
-    parts = zip(problem.filled(), pilot, problem.sigma * inflation, strict=True)
-    return torch.stack([patches.wiener(y, first, sd) for y, first, sd in parts])
+def _refinements(problem: Problem, pilot: Tensor, inflation: float) -> Tensor:
+    """Filter with a pilot in all ways, ``(ways, N, C, *spatial)``."""
+    parts = zip(_images(problem), pilot, strict=True)
+    return torch.stack([_refined_image(y, first, sd * inflation) for (y, sd), first in parts], dim=1)
+
+
+def _refined_image(image: Tensor, pilot: Tensor, sigma: Tensor) -> Tensor:
+    return torch.stack(list(patches.refined(image, pilot, sigma)))
+
+
+def _with_refined(problem: Problem, mixed: Tensor, pilot: Tensor, weights: dict[str, float]) -> Tensor:
+    """Add the filters that have a pilot to a blend of all others."""
+    shares = [weights.get(name, 0.0) for name in patches.refinements(problem.observation.ndim - 2)]
+    if not any(shares):
+        return mixed
+    return sum((share * found for share, found in zip(shares, _refinements(problem, pilot, 1.0), strict=True)), mixed)

@@ -15,20 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    """Maps patches, their pilot ``(groups, count, voxels)`` and the noise's variance to cleaned ones and weights."""
 
-EDGE = {2: 7, 3: 4}
-"""Edge of a patch in voxels, by the number of spatial axes."""
+EDGES = {2: (7, 5), 3: (4,)}
+"""Edge of a patch in voxels, by the number of spatial axes; small patches keep fine texture better."""
 
-REACH = {2: 10, 3: 4}
+REACH = {2: 12, 3: 4}
 """How far away like patches are looked for, in voxels along each axis."""
 
 STEP = {2: 4, 3: 3}
 """Every how many voxels along each axis a group is gathered."""
 
-LOW_RANK_COUNT, WIENER_COUNT = 32, 40
+LOW_RANK_COUNT, REFINED_COUNT = {2: 48, 3: 32}, {2: 60, 3: 40}
 """Patches in a group."""
 
-LOW_RANK_LEVEL, WIENER_LEVEL = 0.8, 0.9
+LOW_RANK_LEVEL, WIENER_LEVEL = 0.85, 0.9
 """Noise that is taken off, over the noise there is: patches of a group are like, not equal."""
 
 PRECISE = 1e-5
@@ -61,11 +62,12 @@ def low_rank(image: Tensor, sigma: Tensor) -> Tensor:
     The singular values of a group are shrunk so that the squared error is least under noise alone (Gavish & Donoho
     2017, Frobenius loss).
     """
-    return _filtered(image, image, LOW_RANK_LEVEL * sigma, LOW_RANK_COUNT, _shrunk)
+    ndim = image.ndim - 1
+    return _filtered(image, image, sigma, EDGES[ndim][0], LOW_RANK_COUNT[ndim], [_shrunk])[0]
 
 
-def wiener(image: Tensor, pilot: Tensor, sigma: Tensor) -> Tensor:
-    """Filter each group of like patches by the mean and covariance that it has in a first result.
+def refined(image: Tensor, pilot: Tensor, sigma: Tensor) -> list[Tensor]:
+    """Filter each group of like patches by what it looks like in a first result, in several ways.
 
     Parameters
     ----------
@@ -78,14 +80,26 @@ def wiener(image: Tensor, pilot: Tensor, sigma: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor
-        The denoised image, of the same shape.
+    list of Tensor
+        The denoised image, of the same shape, for each size of patch (`refinements` names them) by
 
-    Notes
-    -----
-    The second step of non-local Bayes (Lebrun, Buades & Morel 2013).
+        - the mean and covariance of the group's patches: the second step of non-local Bayes (Lebrun, Buades & Morel
+          2013);
+        - the best linear combinations of the group's patches, each less its mean: the second step of NL-Ridge
+          (Herbreteau & Kervrann 2022).
     """
-    return _filtered(image, pilot, WIENER_LEVEL * sigma, WIENER_COUNT, _wiener)
+    ndim = image.ndim - 1
+    return [
+        found
+        for edge in EDGES[ndim]
+        for found in _filtered(image, pilot, sigma, edge, REFINED_COUNT[ndim], [_wiener, _ridge])
+    ]
+
+
+def refinements(ndim: int) -> list[str]:
+    """Name the results of `refined` for a number of spatial axes."""
+    sizes = [" x ".join([str(edge)] * ndim) for edge in EDGES[ndim]]
+    return [f"{name} of like {size} patches" for size in sizes for name in ("Wiener filter", "mixture")]
 
 
 def _shrunk(patches: Tensor, _: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +111,7 @@ def _shrunk(patches: Tensor, _: Tensor, variance: Tensor) -> tuple[Tensor, Tenso
     # A patch more or less is lost to the mean.
     few, many = sorted((count - 1, voxels))
     ratio = few / many
-    scaled = power / (variance[:, None] * many)
+    scaled = power / (LOW_RANK_LEVEL**2 * variance[:, None] * many)
     kept = scaled > (1 + math.sqrt(ratio)) ** 2
     gain = ((scaled - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / scaled.clamp_min(1e-6)
     gain = torch.where(kept, gain, 0.0)
@@ -106,47 +120,73 @@ def _shrunk(patches: Tensor, _: Tensor, variance: Tensor) -> tuple[Tensor, Tenso
 
 
 def _wiener(patches: Tensor, pilot: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Filter each group ``(groups, count, voxels)`` by what its pilot holds; variance of the noise ``(groups,)``."""
+    """Filter each group ``(groups, count, voxels)`` by its pilot's statistics; variance of the noise ``(groups,)``."""
     count, voxels = patches.shape[1:]
     mean = pilot.mean(dim=1, keepdim=True)
     centred, rest = pilot - mean, patches - patches.mean(dim=1, keepdim=True)
     if bool((variance < PRECISE * centred.square().sum(dim=2).mean(dim=1)).any()):
         centred, rest = centred.double(), rest.double()
     covariance = centred.mT @ centred / max(count - 1, 1)
-    noise = variance[:, None, None] * torch.eye(voxels, device=patches.device)
+    noise = WIENER_LEVEL**2 * variance[:, None, None] * torch.eye(voxels, device=patches.device)
     factor = torch.linalg.cholesky(covariance + noise)
     cleaned = mean + (torch.cholesky_solve(rest.mT, factor).mT @ covariance).to(mean.dtype)
     return cleaned, patches.new_ones(len(patches))
 
 
-def _filtered(image: Tensor, guide: Tensor, sigma: Tensor, count: int, rule: Rule) -> Tensor:
-    """Gather groups by the guide, filter them by a rule, and put every patch back where it was; the mean counts."""
-    spatial = image.shape[1:]
-    edges = [min(EDGE[len(spatial)], n) for n in spatial]
-    # Channels without correlation are filtered one by one; a rotation leaves the noise as it was.
-    rotation = torch.linalg.eigh(guide.flatten(1).cov().reshape(len(guide), -1))[1].mT
-    seen, known = (torch.tensordot(rotation, part, dims=1) for part in (image, guide))
-    total, weights = torch.zeros_like(seen).flatten(1), torch.zeros_like(seen).flatten(1)
-    inside = _flat(torch.cartesian_prod(*(torch.arange(n, device=image.device) for n in edges)), spatial)
-    variance = sigma.square().expand_as(image).mean(dim=0).flatten()
+def _ridge(patches: Tensor, pilot: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix the patches of each group ``(groups, count, voxels)`` by their pilot; variance of the noise ``(groups,)``."""
+    count, voxels = patches.shape[1:]
+    # Each patch keeps its pilot's mean, so that what is done does not depend on where zero lies.
+    mean = pilot.mean(dim=2, keepdim=True)
+    known, seen = pilot - mean, patches - mean
+    if bool((variance < PRECISE * known.square().mean(dim=(1, 2))).any()):
+        known, seen = known.double(), seen.double()
+    products = known @ known.mT
+    noise = voxels * variance[:, None, None] * torch.eye(count, device=patches.device)
+    shares = torch.cholesky_solve(products, torch.linalg.cholesky(products + noise))
+    # A patch that is made of many holds less noise, but never less than their mean; a group's patches count alike.
+    weight = 1 / (shares.square().sum(dim=1).mean(dim=1) + 1 / count)
+    return mean + (shares.mT @ seen).to(mean.dtype), weight.to(mean.dtype)
 
-    def cleaned(starts: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+
+def _filtered(
+    image: Tensor, guide: Tensor, sigma: Tensor, edge: int, count: int, rules: Sequence[Rule]
+) -> list[Tensor]:
+    """Gather groups by the guide, filter them by each rule, and put every patch back where it was; the mean counts."""
+    spatial = image.shape[1:]
+    edges = [min(edge, n) for n in spatial]
+    variance = sigma.square().expand_as(image).mean(dim=0).flatten()
+    # Channels without correlation are filtered one by one; a rotation leaves the noise as it was.
+    power, vectors = torch.linalg.eigh(guide.flatten(1).cov().reshape(len(guide), -1))
+    rotation = vectors.mT
+    seen, known = (torch.tensordot(rotation, part, dims=1) for part in (image, guide))
+    # A channel with little in it but noise says little of which patches are alike.
+    noise = variance.mean()
+    signal = (power - noise).clamp_min(0) if guide is image else power
+    compared = known * (signal / (signal + noise)).sqrt().reshape(-1, *(1 for _ in spatial))
+    totals = [torch.zeros_like(seen).flatten(1) for _ in rules]
+    weights = [torch.zeros_like(seen).flatten(1) for _ in rules]
+    inside = _flat(torch.cartesian_prod(*(torch.arange(n, device=image.device) for n in edges)), spatial)
+
+    def cleaned(starts: Tensor) -> tuple[Tensor, list[list[tuple[Tensor, Tensor]]]]:
         at = starts[..., None] + inside
         noise = variance[at[:, 0]].mean(dim=1)
-        return at.flatten(), [
-            rule(one.flatten()[at], other.flatten()[at], noise) for one, other in zip(seen, known, strict=True)
-        ]
+        pairs = [(one.flatten()[at], other.flatten()[at]) for one, other in zip(seen, known, strict=True)]
+        return at.flatten(), [[rule(one, other, noise) for one, other in pairs] for rule in rules]
 
     # Libraries of linear algebra share out each small matrix between all threads, and are six times slower for it.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for groups in _groups(known, edges, count):
-            for at, channels in pool.map(cleaned, torch.split(groups, AT_ONCE)):
-                for c, (values, weight) in enumerate(channels):
-                    shares = weight[:, None, None].expand_as(values)
-                    total[c].index_add_(0, at, (values * shares).flatten())
-                    weights[c].index_add_(0, at, shares.flatten())
-    back: Tensor = torch.tensordot(rotation.mT, (total / weights).reshape(seen.shape), dims=1)
-    return back
+        for groups in _groups(compared, edges, count):
+            for at, results in pool.map(cleaned, torch.split(groups, AT_ONCE)):
+                for total, weight, channels in zip(totals, weights, results, strict=True):
+                    for c, (values, heavy) in enumerate(channels):
+                        shares = heavy[:, None, None].expand_as(values)
+                        total[c].index_add_(0, at, (values * shares).flatten())
+                        weight[c].index_add_(0, at, shares.flatten())
+    return [
+        torch.tensordot(rotation.mT, (total / weight).reshape(seen.shape), dims=1)
+        for total, weight in zip(totals, weights, strict=True)
+    ]
 
 
 def _groups(guide: Tensor, edges: list[int], count: int) -> Iterator[Tensor]:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
 
 
+MADE_UP = ("inpainted",)
+"""What was done where pixels show what nobody has measured."""
+
+
 @dataclass(frozen=True)
 class _Part:
     """One file to write: its source, and which planes of the image are which of its frames."""
@@ -86,12 +90,14 @@ def write(path: Path, image: Image, description: str = "") -> None:
     derivation = Derivation.of(image.array, description, resampled=not kept, taken=taken)
     for number, part in enumerate(_parts(image, planes), 1):
         dataset = datasets[part.file] if len(datasets) == 1 and kept else header_of(part.file)
-        pixels, clipped = _pixels(path, image, part, dataset, kept=kept)
+        pixels, clipped, changed = _pixels(path, image, part, dataset, kept=kept)
         remarks = ["Private elements were left out."]
         if clipped:
             remarks.append(f"{clipped} values were clipped to the stored range.")
         dataset = _turned(dataset)
         derive(dataset, derivation, part.places[0], part.file.stat().st_size, remarks)
+        if changed and derivation.done in MADE_UP:
+            dataset.SyntheticData = "YES"
         if not kept:
             regrid(dataset, image, list(part.places), len(planes))
         _set_pixels(dataset, pixels)
@@ -180,8 +186,11 @@ def _parts(image: Image, planes: list[Plane]) -> Iterator[_Part]:
         yield _Part(planes[i].file, (planes[i],), (k,))
 
 
-def _pixels(path: Path, image: Image, part: _Part, dataset: Dataset, *, kept: bool) -> tuple[NDArray[Any], int]:
-    """Return the stored values of one file, ``(frames, rows, columns[, samples])``, and how many were clipped."""
+def _pixels(path: Path, image: Image, part: _Part, dataset: Dataset, *, kept: bool) -> tuple[NDArray[Any], int, bool]:
+    """Return the stored values of one file, ``(frames, rows, columns[, samples])``.
+
+    Also how many of them were clipped, and whether any is another than the source's.
+    """
     before = decode(part.file)
     if (before.dtype.itemsize * 8, before.dtype.kind == "i") != (dataset.BitsAllocated, dataset.PixelRepresentation):
         raise WriteError(f"{path} cannot be written: {part.file} was decoded to {before.dtype}, not as it announces.")
@@ -197,14 +206,15 @@ def _pixels(path: Path, image: Image, part: _Part, dataset: Dataset, *, kept: bo
             raise WriteError(f"{path} cannot hold values that are not finite; write .nii.gz or .tif.")
         out[i], clipped = stored_values(values, plane, dataset, limits, before.dtype)
         if kept:
-            untouched = same_as_before(values, before[plane.frame], plane, dataset)
+            measured = None if image.valid is None else image.valid[at]
+            untouched = same_as_before(values, measured, before[plane.frame], plane, dataset)
             out[i] = np.where(untouched, before[plane.frame], out[i])
         else:
             padded = image.valid is not None and plane.padding is not None
             untouched = ~image.valid[at] if padded and image.valid is not None else np.zeros(values.shape, bool)
             out[i][untouched] = (plane.padding or (0, 0))[0]
         total += int((clipped & ~untouched).sum())
-    return out, total
+    return out, total, not kept or not np.array_equal(out, before[[plane.frame for plane in part.planes]])
 
 
 def _set_pixels(dataset: Dataset, pixels: NDArray[Any]) -> None:

@@ -49,12 +49,25 @@ def stored_values(
     return stored, (whole < lo) | (whole > hi)
 
 
-def same_as_before(values: NDArray[Any], stored: NDArray[Any], plane: Plane, dataset: Dataset) -> NDArray[np.bool_]:
-    """Return where a plane's values are those that were read, or padding: there its bits stay as they are."""
+def same_as_before(
+    values: NDArray[Any], valid: NDArray[np.bool_] | None, stored: NDArray[Any], plane: Plane, dataset: Dataset
+) -> NDArray[np.bool_]:
+    """Return where a plane's bits stay as they are: where its values are those that were read, or it is still padding.
+
+    Parameters
+    ----------
+    values, valid
+        The plane's, and where they are values, not padding; ``None`` where that is not known.
+    stored
+        What the source holds.
+    plane, dataset
+        As for `stored_values`.
+    """
     read = modality_values(stored[None].copy(), [plane], dataset)[0][0]
     same = np.asarray(values == read)
     if plane.padding is not None and not coloured(dataset):
-        same |= (stored >= plane.padding[0]) & (stored <= plane.padding[1])
+        padding = (stored >= plane.padding[0]) & (stored <= plane.padding[1])
+        same |= padding if valid is None else padding & ~valid
     return same
 
 

@@ -117,12 +117,12 @@ def test_every_task_goes_on_from_its_checkpoint(name, tmp_path, monkeypatch):
 def test_what_the_blends_methods_have_made_is_not_made_again(tmp_path, monkeypatch):
     image, recipe = image_of("blend"), recipe_of("blend")
     made = []
-    for name in ("low_rank", "wiener"):
+    for name in ("low_rank", "refined"):
         method = getattr(patches, name)
         monkeypatch.setattr(patches, name, lambda *given, m=method, n=name: made.append(n) or m(*given))
     whole = denoise(image, recipe)
     all_made = list(made)
-    assert {"low_rank", "wiener"} <= set(all_made)
+    assert {"low_rank", "refined"} <= set(all_made)
     steps = sum(1 for _ in iter_restore(image, recipe))
     left = []
     for after in (*range(STEPS + 2, steps, 6), steps):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scenes import noisy, problem, rng, scene, tiny
 
-from dip_sci import combination
+from dip_sci import combination, patches
 from dip_sci.baseline import classical_methods
-from dip_sci.combination import NETWORK, WIENER, Combination, combine
+from dip_sci.combination import NETWORK, Combination, combine
 from dip_sci.image import Image
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
@@ -74,8 +74,8 @@ def test_the_risk_is_the_mean_square_error():
 def test_a_network_that_knows_the_truth_gets_all_the_weight():
     observed, truth = waves(128, 0.5)
     found = blend(observed, truth[None], lambda _: truth[None])
-    # The filter whose pilot is the truth is almost as good.
-    assert found.weights[NETWORK] + found.weights[WIENER] > 0.95
+    # The filters whose pilot is the truth are almost as good.
+    assert found.weights[NETWORK] + sum(found.weights[name] for name in patches.refinements(2)) > 0.95
     assert error(found.estimate.mean(0), truth) < 0.02 * 0.25
 
 

@@ -32,21 +32,24 @@ def test_most_of_the_noise_goes_and_what_repeats_itself_stays(shape):
     seen = noisy(clean, 0.5)
     first = patches.low_rank(seen, sd(0.5))
     assert error(first, clean) < 0.25 * 0.5**2
-    assert error(patches.wiener(seen, first, sd(0.5)), clean) < 0.2 * 0.5**2
+    for result in patches.refined(seen, first, sd(0.5)):
+        assert error(result, clean) < 0.2 * 0.5**2
 
 
 def test_a_better_pilot_gives_a_better_result():
     clean = waves(64, 64)
     seen = noisy(clean, 0.5)
     pilots = (seen, patches.low_rank(seen, sd(0.5)), clean)
-    errors = [error(patches.wiener(seen, pilot, sd(0.5)), clean) for pilot in pilots]
-    assert errors == sorted(errors, reverse=True)
+    each = [[error(result, clean) for result in patches.refined(seen, pilot, sd(0.5))] for pilot in pilots]
+    for errors in zip(*each, strict=True):
+        assert list(errors) == sorted(errors, reverse=True)
 
 
 def test_without_noise_nothing_changes():
     clean = waves(40, 40)
     torch.testing.assert_close(patches.low_rank(clean, sd(1e-4)), clean, atol=1e-3, rtol=0)
-    torch.testing.assert_close(patches.wiener(clean, clean, sd(1e-4)), clean, atol=1e-3, rtol=0)
+    for result in patches.refined(clean, clean, sd(1e-4)):
+        torch.testing.assert_close(result, clean, atol=1e-3, rtol=0)
 
 
 def test_noise_alone_is_flattened():
@@ -66,7 +69,7 @@ def test_colours_help_each_other():
 @pytest.mark.parametrize("shape", [(1, 5, 5), (1, 7, 30), (2, 16, 9), (1, 2, 9, 9), (1, 4, 4, 4)])
 def test_images_smaller_than_a_search_are_no_problem(shape):
     seen = noisy(torch.zeros(shape), 1.0)
-    for result in (patches.low_rank(seen, sd(1.0)), patches.wiener(seen, seen, sd(1.0))):
+    for result in (patches.low_rank(seen, sd(1.0)), *patches.refined(seen, seen, sd(1.0))):
         assert result.shape == shape
         assert bool(result.isfinite().all())
 
@@ -74,7 +77,7 @@ def test_images_smaller_than_a_search_are_no_problem(shape):
 def test_constant_parts_are_no_problem():
     seen = torch.zeros(1, 40, 40)
     seen[:, :, 20:] = noisy(torch.zeros(1, 40, 20), 1.0)
-    for result in (patches.low_rank(seen, sd(1.0)), patches.wiener(seen, torch.zeros_like(seen), sd(1.0))):
+    for result in (patches.low_rank(seen, sd(1.0)), *patches.refined(seen, torch.zeros_like(seen), sd(1.0))):
         assert bool(result.isfinite().all())
         assert float(result[:, :, :10].abs().max()) < 0.2
 
@@ -94,3 +97,17 @@ def test_a_shifted_image_gives_a_shifted_result():
     moved = (slice(None), slice(20 - patches.STEP[2], 40 - patches.STEP[2]), slice(20, 40))
     first, second = patches.low_rank(seen, sd(0.5)), patches.low_rank(seen[:, patches.STEP[2] :], sd(0.5))
     torch.testing.assert_close(first[inside], second[moved], atol=0.05, rtol=0)
+
+
+def test_a_channel_of_noise_does_not_choose_which_patches_are_alike():
+    clean = torch.cat([waves(64, 64), torch.zeros(2, 64, 64)])
+    seen = noisy(clean, 0.5)
+    alone = error(patches.low_rank(seen[:1], sd(0.5)), clean[:1])
+    assert error(patches.low_rank(seen, sd(0.5))[:1], clean[:1]) < 1.1 * alone
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_every_result_has_a_name_of_its_own(ndim):
+    image = torch.zeros(1, *[9] * ndim)
+    names = patches.refinements(ndim)
+    assert len(set(names)) == len(names) == len(patches.refined(image, image, sd(1.0)))

@@ -11,12 +11,12 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import enhanced, save
-from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dip_sci.errors import ReadError, WriteError
 from dip_sci.io import read, write
 
+PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 SAMPLES = Path(__file__).parent.parent.parent / "sample_data"
 DATA = Path(os.environ.get("DIP_SCI_DATA", "/nowhere"))
 
@@ -48,37 +48,51 @@ def compare(source, folder):
 
 
 def real_files():
-    """Some DICOM files of each folder under $DIP_SCI_DATA."""
-    found = []
-    for folder in sorted(p for p in (DATA / "dicom_edge").rglob("*") if p.is_dir()):
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".dcm", ".ima"))
-        found += files[:8]
+    """The DICOM files under $DIP_SCI_DATA."""
+    found = (p for p in sorted((DATA / "dicom_edge").rglob("*")) if p.suffix.lower() in (".dcm", ".ima"))
     return [str(p.relative_to(DATA)) for p in found]
 
 
+def is_deflated(file):
+    """Whether dciodvfy cannot read it, and so finds no errors in it."""
+    meta = pydicom.dcmread(file, specific_tags=[]).file_meta
+    return meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+
+
 @needs("dciodvfy")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "CT_small.dcm",
-        "MR_small.dcm",
-        "MR_small_RLE.dcm",
-        "MR_small_jp2klossless.dcm",
-        "examples_rgb_color.dcm",
-        "examples_ybr_color.dcm",
-        "examples_overlay.dcm",
-        "SC_rgb_jpeg_dcmtk.dcm",
-        "J2K_pixelrep_mismatch.dcm",
-        "JPEG2000.dcm",
-    ],
-)
-def test_dciodvfy_finds_no_new_error(name, tmp_path):
-    assert not compare(Path(get_testdata_file(name)), tmp_path)
+@pytest.mark.filterwarnings("ignore")
+def test_dciodvfy_finds_no_new_error_in_any_file_of_pydicom(tmp_path):
+    new, compared = {}, 0
+    for n, file in enumerate(
+        sorted(p for p in PYDICOM.rglob("*") if p.is_file() and p.suffix not in (".json", ".txt", ".xml"))
+    ):
+        (folder := tmp_path / str(n)).mkdir()
+        try:
+            found = compare(file, folder)
+        except (ReadError, WriteError):
+            continue
+        compared += 1
+        if found and not is_deflated(file):
+            new[file.name] = found
+    assert not new
+    assert compared > 60
 
 
 @needs("dciodvfy")
 def test_dciodvfy_finds_no_new_error_in_the_sample_series(tmp_path):
     assert not compare(SAMPLES / "ct_series", tmp_path)
+
+
+@needs("dciodvfy")
+def test_dciodvfy_finds_no_other_error_where_pixels_were_filled(tmp_path):
+    source = SAMPLES / "ct_series"
+    image = read(source)
+    write(tmp_path / "filled", image.with_array(image.array + 1), description="Inpainted by dip-sci")
+    first = Path(image.source.header["planes"][0][0])
+    assert pydicom.dcmread(tmp_path / "filled" / "0001.dcm").SyntheticData == "YES"
+    new = errors(tmp_path / "filled" / "0001.dcm") - errors(first)
+    # Younger than the dciodvfy of Debian 12, which holds it to be no attribute at all.
+    assert not [line for line in new if "(0x0008,0x001c)" not in line]
 
 
 @needs("dciodvfy")
@@ -141,6 +155,5 @@ def test_real_files_come_back_without_new_errors(name, tmp_path):
     np.testing.assert_array_equal(back.array, image.array)
     np.testing.assert_array_equal(back.measured(), image.measured())
     assert (back.axes, back.dtype, back.spacing) == (image.axes, image.dtype, image.spacing)
-    # dciodvfy does not read deflated files, so that it finds no errors in them.
-    if pydicom.dcmread(source, specific_tags=[]).file_meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
+    if not is_deflated(source):
         assert not errors(tmp_path / "same.dcm") - errors(source)

@@ -517,3 +517,26 @@ def test_a_series_number_that_is_taken_is_not_taken_again(series, tmp_path):
     # Replacing a series frees its number.
     write(tmp_path / "first", image, description=SAID, overwrite=True)
     assert headers(tmp_path / "first")[0].SeriesNumber == 1007
+
+
+def test_files_with_pixels_that_nobody_measured_say_so(series, tmp_path):
+    image = read(series())
+    filled = image.array.copy()
+    filled[2, 3:5, 3:5] += 50
+    write(tmp_path / "filled", image.with_array(filled), description="Inpainted by dip-sci 9.9; seed 3")
+    assert [ds.get("SyntheticData") for ds in by_position(tmp_path / "filled")] == [None, None, "YES", None, None, None]
+    write(tmp_path / "clean", image.with_array(filled), description=SAID)
+    assert all("SyntheticData" not in ds for ds in headers(tmp_path / "clean"))
+
+
+def test_padding_stays_unless_it_is_filled(series, stored, tmp_path):
+    image = read(series(lambda i: {"PixelPaddingValue": int(stored[0, 0, 0])}))
+    assert image.valid is not None
+    padded = ~image.valid
+    new = image.array.copy()
+    new[padded] = 7
+    write(tmp_path / "kept", image.with_array(new), description=SAID)
+    np.testing.assert_array_equal(read(tmp_path / "kept").array, image.array)
+    whole = dataclasses.replace(image.with_array(new), valid=np.ones(image.shape, bool))
+    write(tmp_path / "filled", whole, description="Inpainted by dip-sci 9.9; seed 3")
+    assert set(read(tmp_path / "filled").array[padded].tolist()) == {7}
