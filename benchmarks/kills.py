@@ -1,6 +1,6 @@
 """Kill a batch, and a long run on one large volume, at random moments (kill -9), and run them to their end.
 
-    python -m benchmarks.kills [--times 20] [--seed 0]
+    python -m benchmarks.kills [--times 20] [--seed 0] [--only batch|volume]
 
 Moments are drawn from the whole length of an undisturbed run; of the kills, every fourth waits for tiles and every fourth
 for the writing of a result (in the batch, two of four for writing), which would hardly be met by chance. Every second one
@@ -31,9 +31,9 @@ import nibabel
 import numpy as np
 
 FLAGS = ["--device", "cpu", "--fit.precision", "float32", "--generator.channels", "8", "8", "--supervision.passes", "2"]
-FLAGS += ["--workers", "1", "--threads", "1", "--generator.ndim", "2d"]
-LARGE = ["--fit.steps", "200", "--output.tile", "128"]
-SMALL = ["--fit.steps", "60", "--output.classical", "none"]
+FLAGS += ["--workers", "1", "--threads", "1", "--generator.ndim", "2d", "--output.classical", "none"]
+LARGE = ["--fit.steps", "120", "--output.tile", "128"]
+SMALL = ["--fit.steps", "60"]
 PRELOAD = "import dip_sci.checkpoint\n\n\ndef dask_setup(worker):\n    dip_sci.checkpoint.EVERY = 1.0\n"
 PATIENCE = 120
 
@@ -59,7 +59,7 @@ def stage(out: Path) -> str:
     if any(out.glob(".checkpoints/*.tiles/*")):
         return "tiles"
     if any(out.glob(".checkpoints/*")):
-        return "fit or blend, saved before"
+        return "fit, saved before"
     return "before the first saving" if (out / "manifest.jsonl").exists() else "before the batch begins"
 
 
@@ -153,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=("batch", "volume"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         root, rng = Path(place), random.Random(options.seed)
@@ -165,6 +166,8 @@ def main() -> None:
         print("| run | undisturbed | kills | where they met it | run to the end | torn last lines | wrong |")
         print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
         for trial in trials:
+            if options.only not in (None, trial.name):
+                continue
             alone = trial.run(options.times)
             where = ", ".join(f"{count} {name}" for name, count in trial.met.most_common())
             wrong = "; ".join(trial.wrong) or "nothing"
