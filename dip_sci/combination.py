@@ -165,7 +165,7 @@ def combine(
         baseline = nothing if weights_only else _apply(best.apply, problem, 1.0)
         yield Combination(nothing if weights_only else estimate, baseline, {NETWORK: 1.0}, risks)
         return
-    first = _least(_distances(looks))
+    first = least(_distances(looks))
     for done, look in enumerate(looks, start=1):
         for result in _once(known, f"refined, look {done}", _refinements, look.seen, look.blend(first), INFLATION):
             look.add(result)
@@ -173,7 +173,7 @@ def combine(
     refined = patches.refinements(problem.observation.ndim - 2)
     names += refined
     risks = dict(zip(names, _risks(looks), strict=True))
-    weights = dict(zip(names, _least(_distances(looks)).tolist(), strict=True))
+    weights = dict(zip(names, least(_distances(looks)).tolist(), strict=True))
     piloting = dict(zip(names, first.tolist(), strict=False)) if any(weights[name] > 0 for name in refined) else {}
     if weights_only:
         yield Combination(nothing, nothing, weights, risks, piloting)
@@ -274,7 +274,7 @@ def _risks(looks: list[_Look]) -> list[float]:
     return risks
 
 
-def _least(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+def least(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights of the least distance ``w D w``: none is negative, they sum to one, negligible ones are zero."""
     root = np.linalg.cholesky(distances + 1e-9 * np.trace(distances) * np.eye(len(distances))).T
     heavy = 1e3 * np.abs(root).max()

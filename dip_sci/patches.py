@@ -32,6 +32,12 @@ LOW_RANK_COUNT, REFINED_COUNT = {2: 48, 3: 32}, {2: 60, 3: 40}
 LOW_RANK_LEVEL, WIENER_LEVEL = 0.85, 0.9
 """Noise that is taken off, over the noise there is: patches of a group are like, not equal."""
 
+COMPLETED_STEP = {2: 2, 3: 3}
+"""The same where each group completes one patch alone."""
+
+FAITH = 0.05
+"""Weight of the pilot beside a patch that is known, where holes are completed: it stays where no patch knows more."""
+
 PRECISE = 1e-5
 """Noise, over the variance of a group's pilot, below which single precision does not do."""
 
@@ -102,6 +108,65 @@ def refinements(ndim: int) -> list[str]:
     return [f"{name} of like {size} patches" for size in sizes for name in ("Wiener filter", "mixture")]
 
 
+def complete(image: Tensor, known: Tensor, pilot: Tensor, sigma: Tensor, where: Tensor) -> Tensor:
+    """Fill holes by what the known voxels of a patch say, going by the patches that it resembles.
+
+    Parameters
+    ----------
+    image
+        ``(C, *spatial)``, with two or three spatial axes.
+    known
+        Which of its voxels are known, boolean, ``(*spatial)``.
+    pilot
+        A first result without holes, of the image's shape.
+    sigma
+        Standard deviation of the known voxels' noise, as for `low_rank`; more than 0.
+    where
+        Which voxels are wanted, boolean, ``(*spatial)``; elsewhere the pilot comes back.
+
+    Returns
+    -------
+    Tensor
+        The mean of each patch given its known voxels, under the mean and covariance that its like have in the pilot (Yu,
+        Sapiro & Mallat 2012, with groups of like patches in place of classes). Averaged by how much of a patch is known.
+    """
+    ndim = image.ndim - 1
+    spatial = image.shape[1:]
+    edges = [min(EDGES[ndim][0], n) for n in spatial]
+    inside = _offsets(edges, spatial, image.device)
+    seen, mask, wanted = known.flatten(), known.flatten().float(), where.flatten()
+    variance = sigma.square().expand_as(image).mean(dim=0).flatten()
+    total, weights = torch.zeros_like(image).flatten(1), torch.zeros_like(mask)
+
+    def completed(starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        at = starts[..., None] + inside
+        one = at[:, 0]
+        observed, noise = mask[one], torch.where(seen[one], variance[one], 1.0)
+        both = observed[:, :, None] * observed[:, None, :]
+        found = []
+        for values, first in zip(image.flatten(1), pilot.flatten(1), strict=True):
+            like = first[at]
+            mean = like.mean(dim=1)
+            centred = like - mean[:, None]
+            covariance = centred.mT @ centred / max(like.shape[1] - 1, 1)
+            factor = torch.linalg.cholesky((covariance * both + torch.diag_embed(noise)).double())
+            rest = ((values[one] - mean) * observed)[..., None]
+            solved = torch.cholesky_solve(rest.double(), factor).to(rest.dtype) * observed[..., None]
+            found.append(mean + (covariance @ solved)[..., 0])
+        return one, torch.stack(found), observed.mean(dim=1)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for groups in _groups(pilot, edges, REFINED_COUNT[ndim], COMPLETED_STEP[ndim]):
+            wanting = groups[wanted[groups[:, :1] + inside].any(dim=1)]
+            for one, values, share in pool.map(completed, torch.split(wanting, AT_ONCE)):
+                heavy = share[:, None].expand_as(one)
+                weights.index_add_(0, one.flatten(), heavy.flatten())
+                for c, channel in enumerate(values):
+                    total[c].index_add_(0, one.flatten(), (channel * heavy).flatten())
+    found = (total + FAITH * pilot.flatten(1)) / (weights + FAITH)
+    return torch.where((where & (weights > 0).reshape(where.shape)), found.reshape(image.shape), pilot)
+
+
 def _shrunk(patches: Tensor, _: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """Shrink the singular values of each group ``(groups, count, voxels)``; variance of the noise ``(groups,)``."""
     count, voxels = patches.shape[1:]
@@ -166,7 +231,7 @@ def _filtered(
     compared = known * (signal / (signal + noise)).sqrt().reshape(-1, *(1 for _ in spatial))
     totals = [torch.zeros_like(seen).flatten(1) for _ in rules]
     weights = [torch.zeros_like(seen).flatten(1) for _ in rules]
-    inside = _flat(torch.cartesian_prod(*(torch.arange(n, device=image.device) for n in edges)), spatial)
+    inside = _offsets(edges, spatial, image.device)
 
     def cleaned(starts: Tensor) -> tuple[Tensor, list[list[tuple[Tensor, Tensor]]]]:
         at = starts[..., None] + inside
@@ -176,7 +241,7 @@ def _filtered(
 
     # Libraries of linear algebra share out each small matrix between all threads, and are six times slower for it.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for groups in _groups(compared, edges, count):
+        for groups in _groups(compared, edges, count, STEP[len(spatial)]):
             for at, results in pool.map(cleaned, torch.split(groups, AT_ONCE)):
                 for total, weight, channels in zip(totals, weights, results, strict=True):
                     for c, (values, heavy) in enumerate(channels):
@@ -189,7 +254,13 @@ def _filtered(
     ]
 
 
-def _groups(guide: Tensor, edges: list[int], count: int) -> Iterator[Tensor]:
+def _offsets(edges: Sequence[int], spatial: Sequence[int], device: torch.device) -> Tensor:
+    """Flat positions of a patch's voxels, from that of its first."""
+    places = torch.cartesian_prod(*(torch.arange(n, device=device) for n in edges))
+    return _flat(places.reshape(-1, len(edges)), spatial)
+
+
+def _groups(guide: Tensor, edges: list[int], count: int, step: int) -> Iterator[Tensor]:
     """Yield, band after band, where the patches of each group begin: flat positions ``(groups, count)``."""
     spatial = guide.shape[1:]
     lasts = [n - edge for n, edge in zip(spatial, edges, strict=True)]
@@ -197,7 +268,6 @@ def _groups(guide: Tensor, edges: list[int], count: int) -> Iterator[Tensor]:
     shifts = list(itertools.product(*(range(-r, r + 1) for r in reach)))
     padding = [n for r in reversed(reach) for n in (r, r)]
     padded = functional.pad(guide[None], padding, mode="replicate")[0]
-    step = STEP[len(spatial)]
     first, *others = (_starts(last, step, guide.device) for last in lasts)
     for rows in torch.split(first, max(BAND // math.prod(spatial[1:]) // step, 1)):
         starts = (rows, *others)

@@ -149,7 +149,7 @@ def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Reci
 
 
 class _HoleEffort(NamedTuple):
-    """What inpainting by examples takes."""
+    """What inpainting by examples takes; like patches complete what a network has begun."""
 
     channels: tuple[int, ...]
     patch: int
@@ -158,8 +158,8 @@ class _HoleEffort(NamedTuple):
 
 
 HOLE_EFFORT = {
-    "2d": _HoleEffort((48,) * 5, 256, 0.002, {"fast": 120, "balanced": 400, "best": 1500}),
-    "3d": _HoleEffort((16,) * 4, 64, 0.002, {"fast": 120, "balanced": 300, "best": 900}),
+    "2d": _HoleEffort((48,) * 5, 256, 0.002, {"fast": 60, "balanced": 150, "best": 600}),
+    "3d": _HoleEffort((16,) * 4, 64, 0.002, {"fast": 60, "balanced": 200, "best": 600}),
 }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dip_sci.operators import Operator
     from dip_sci.views import View
@@ -113,11 +113,12 @@ class Problem:
             for n, *at in places
         ]
 
-        def cut(part: Tensor) -> Tensor:
-            whole = part.expand(*part.shape[:2], *spatial)
-            return torch.cat([whole[box] for box in boxes])
+        return self._mapped(lambda part: torch.cat([_cut(part, box, spatial) for box in boxes]))
 
-        return self._mapped(cut)
+    def within(self, box: tuple[slice, ...]) -> Problem:
+        """Return the problem of a part: slices of the images, of the channels (all), and of each spatial axis."""
+        spatial = self.observation.shape[2:]
+        return self._mapped(lambda part: _cut(part, box, spatial))
 
     def seen(self, view: View) -> Problem:
         """Return the same problem as an image that is turned."""
@@ -130,6 +131,13 @@ class Problem:
     def weighted(self, factor: Tensor) -> Problem:
         """Return the same problem with other weights: those of now times a factor ``(N, 1, *spatial)``."""
         return replace(self, weights=self.weights * factor)
+
+    def hiding(self, kept: Tensor) -> Problem:
+        """Return the same problem as if some voxels (1 in `kept`) had not been measured."""
+        seen = 1 - kept
+        return replace(
+            self, observation=self.observation * seen, measured=self.measured * seen, weights=self.weights * seen
+        )
 
     def to(self, device: torch.device) -> Problem:
         """Return the same problem on another device."""
@@ -144,6 +152,10 @@ class Problem:
             sigma=change(self.sigma),
             neighbours=None if self.neighbours is None else change(self.neighbours),
         )
+
+
+def _cut(part: Tensor, box: tuple[slice, ...], spatial: Sequence[int]) -> Tensor:
+    return part.expand(*part.shape[:2], *spatial)[box]
 
 
 def total_variation(image: Tensor) -> Tensor:

@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dip_sci import choices, device, generators, preferences, sample, stopping, supervision
+from dip_sci import (
+    choices,
+    combination,
+    completion,
+    device,
+    generators,
+    preferences,
+    sample,
+    stopping,
+    supervision,
+)
 from dip_sci.checkpoint import Checkpoint, identity
-from dip_sci.combination import NETWORK, Combination, combine, keep
+from dip_sci.combination import NETWORK, Combination
 from dip_sci.errors import FitError, WriteError
 from dip_sci.finished import Finished, first_of, folder_of
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
@@ -247,10 +257,10 @@ def _learn(
     with device.kept_memory():
         for problem in problems[len(run.fits) :]:
             kept = run.keep(problem)
-            yield from run.fit(problem if kept is None else problem.weighted(1 - kept), cancel)
+            yield from run.fit(problem if kept is None else run.without(problem, kept), cancel)
             if not run.complete:
                 break
-            yield from run.combine(problem if kept is None else problem.weighted(kept), cancel)
+            yield from run.combine(problem, kept, cancel)
     return run
 
 
@@ -336,10 +346,18 @@ class _Run:
 
     def keep(self, problem: Problem) -> Tensor | None:
         """Choose what the fit does not learn from, where its risk is to be measured afterwards."""
-        blend = self.recipe.output.classical == "blend" and self.prepared.task.blends
-        if not blend or self.recipe.supervision.kind == "full" or problem.texture.independent:
+        blend, task = self.recipe.output.classical == "blend", self.prepared.task
+        rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
+        if blend and task.completes:
+            return completion.keep(problem, rng)
+        if not (blend and task.blends) or self.recipe.supervision.kind == "full" or problem.texture.independent:
             return None
-        return keep(problem, torch.Generator(self.where).manual_seed(self.recipe.seed))
+        return combination.keep(problem, rng)
+
+    def without(self, problem: Problem, kept: Tensor) -> Problem:
+        """Return what a fit sees where some voxels are kept to judge it by."""
+        # Where holes are filled, a network may be shown all that is known: it must not be shown these.
+        return problem.hiding(kept) if self.prepared.task.completes else problem.weighted(1 - kept)
 
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         saving = None if self.checkpoint is None else _Saving(self.checkpoint, self)
@@ -358,10 +376,10 @@ class _Run:
         self.checkpoint = checkpoint
         if checkpoint.state is None:
             return
-        for fitted, combination in checkpoint.state["done"]:
+        for fitted, found in checkpoint.state["done"]:
             self.fits.append(Fitted(**{**fitted, "reason": StopReason[fitted["reason"]], "again": None}))
-            self.estimates.append(fitted["estimate"] if combination is None else combination["estimate"])
-            self.combinations += [] if combination is None else [Combination(**combination)]
+            self.estimates.append(fitted["estimate"] if found is None else found["estimate"])
+            self.combinations += [] if found is None else [Combination(**found)]
         self.made_of = checkpoint.state["made_of"]
         self.known, plan = checkpoint.state["blend"], checkpoint.state["plan"]
         self.plan = None if plan is None else (tuple(plan[0]), plan[1])
@@ -386,30 +404,19 @@ class _Run:
             }
         )
 
-    def combine(self, problem: Problem, cancel: threading.Event | None) -> Steps:
+    def combine(self, problem: Problem, kept: Tensor | None, cancel: threading.Event | None) -> Steps:
         """Weigh the last estimate against classical results, unless there is no time left for it."""
-        if self.recipe.output.classical == "none" or not self.prepared.task.blends:
+        task, limit = self.prepared.task, self.recipe.stop.max_seconds
+        if self.recipe.output.classical == "none" or not (task.blends or task.completes):
             return
-        fitted, limit = self.fits[-1], self.recipe.stop.max_seconds
-        before = sum(len(e[0]) for e in self.estimates[:-1])
-        problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
-        believed = self._noise_fits(problem)
-        again = fitted.again if self.recipe.output.classical == "blend" and believed else None
-        if not believed:
-            self.made_of = (
-                "network alone: the noise is not as strong as its model says, so that no error can be foretold"
-            )
-        rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
+        fitted = self.fits[-1]
+        if task.completes:
+            known_noise = task.minds_noise(self.recipe)
+            results = completion.complete(problem, fitted.estimate, kept, known_noise=known_noise)
+        else:
+            results = self._blended(problem if kept is None else problem.weighted(kept), fitted)
         began = time.monotonic()
-        for found in combine(
-            problem,
-            fitted.estimate,
-            again,
-            rng,
-            correlated=self.prepared.correlated,
-            known=None if self.checkpoint is None else self.known,
-            weights_only=self.large is not None,
-        ):
+        for found in results:
             if isinstance(found, Combination):
                 self.combinations.append(found)
                 self.estimates[-1] = found.estimate
@@ -425,6 +432,26 @@ class _Run:
                 return
             if limit is not None and time.monotonic() - self.started > limit:
                 return
+
+    def _blended(self, problem: Problem, fitted: Fitted) -> Iterator[Combination | float]:
+        before = sum(len(e[0]) for e in self.estimates[:-1])
+        problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
+        believed = self._noise_fits(problem)
+        again = fitted.again if self.recipe.output.classical == "blend" and believed else None
+        if not believed:
+            self.made_of = (
+                "network alone: the noise is not as strong as its model says, so that no error can be foretold"
+            )
+        rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
+        return combination.combine(
+            problem,
+            fitted.estimate,
+            again,
+            rng,
+            correlated=self.prepared.correlated,
+            known=None if self.checkpoint is None else self.known,
+            weights_only=self.large is not None,
+        )
 
     def apply(self, scratch: Path | None, cancel: threading.Event | None) -> Steps:
         """Apply what was learned from parts of a large image to all of it, tile by tile."""

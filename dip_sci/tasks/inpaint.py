@@ -39,6 +39,7 @@ class Inpaint(Task):
     name = "inpaint"
     nothing = "missing"
     blends = False
+    completes = True
 
     missing: NDArray[np.bool_]
     depth: float

@@ -27,6 +27,8 @@ class Task:
         What a region without anything to restore does not hold.
     blends
         Whether classical denoisers make the same of the observation, to blend with.
+    completes
+        Whether there are holes, which like patches may know how to fill.
     linear
         Whether the operator acts on the image's own values, before their noise is stabilised.
     guides
@@ -37,6 +39,7 @@ class Task:
     name: ClassVar[str] = "denoise"
     nothing: ClassVar[str] = "measured"
     blends: ClassVar[bool] = True
+    completes: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     guides: tuple[NDArray[np.float32], ...] = ()
 

@@ -43,6 +43,7 @@ LAYERS = [
     ["compression"],
     ["quality", "baseline", "patches", "choices", "preparation"],
     ["combination", "preferences", "restoration"],
+    ["completion"],
     ["large"],
     ["restore", "inversion"],
     ["functions", "provenance", "cost"],
