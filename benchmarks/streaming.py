@@ -2,7 +2,8 @@
 
 Makes an OME-Zarr (``denoise`` and ``copy`` are the command ``denoise``, with its default steps and with none), sends it
 through the command line in a process of its own, and prints that process's largest resident memory. ``--slope`` does so
-for half of the size as well, and prints what each further gigabyte adds.
+for half of the size as well, and prints what each further gigabyte adds. ``--source`` and ``--target`` name other formats
+(``.nii``, ``.nii.gz``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+
+from dip_sci import io
 
 PLANE = 2048
 OURS = """
@@ -53,10 +56,17 @@ def made(path: Path, gigabytes: float, plane: int = PLANE) -> tuple[int, ...]:
     return shape
 
 
-def measure(task: str, gigabytes: float, plane: int, folder: Path, options: list[str]) -> int:
+def measure(task: str, gigabytes: float, plane: int, folder: Path, kinds: tuple[str, str], options: list[str]) -> int:
     """Print and return the largest resident memory, in bytes, of one task."""
-    source, target = folder / "in.ome.zarr", folder / "out.ome.zarr"
-    shape = made(source, gigabytes, plane)
+    first, (source, target) = (
+        folder / "made.ome.zarr",
+        (folder / f"{name}{k}" for name, k in zip("ab", kinds, strict=True)),
+    )
+    shape = made(first, gigabytes, plane)
+    if kinds[0] == ".ome.zarr":
+        first.rename(source)
+    else:
+        io.write(source, io.read(first, lazy=True))
     arguments = {
         "convert": ["convert", str(source), str(target)],
         "copy": ["denoise", str(source), "-o", str(target), "--fit.steps", "0"],
@@ -70,12 +80,14 @@ def measure(task: str, gigabytes: float, plane: int, folder: Path, options: list
     took = time.monotonic() - began
     same = "equal" if task == "denoise" or equal(source, target) else "DIFFERENT"
     size = int(np.prod(shape)) * 2
-    print(f"{task}: {shape} uint16, {size / 2**30:.2f} GB: {peak / 2**30:.2f} GB resident, {took:.0f} s, {same}")
+    print(
+        f"{task}, {' to '.join(kinds)}: {shape} uint16, {size / 2**30:.2f} GB: {peak / 2**30:.2f} GB resident, {took:.0f} s, {same}"
+    )
     return peak
 
 
 def equal(source: Path, target: Path) -> bool:
-    a, b = (zarr.open_array(store=str(p / "0"), mode="r") for p in (source, target))
+    a, b = (io.read(p, lazy=True).array for p in (source, target))
     return all(np.array_equal(a[z : z + 16], b[z : z + 16]) for z in range(0, a.shape[0], 16))
 
 
@@ -84,13 +96,15 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=8)
     parser.add_argument("--plane", type=int, default=PLANE, help="rows and columns")
     parser.add_argument("--task", choices=("convert", "copy", "denoise"), default="convert")
+    parser.add_argument("--source", default=".ome.zarr", help="suffix")
+    parser.add_argument("--target", default=".ome.zarr", help="suffix")
     parser.add_argument("--slope", action="store_true", help="measure half of the size, too")
     parser.add_argument("--folder", help="where the images are made, and removed")
     given, options = parser.parse_known_args()
     peaks = []
     for size in [given.gigabytes / 2, given.gigabytes] if given.slope else [given.gigabytes]:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-            peaks.append(measure(given.task, size, given.plane, Path(folder), options))
+            peaks.append(measure(given.task, size, given.plane, Path(folder), (given.source, given.target), options))
     if given.slope:
         print(f"each further GB of image adds {(peaks[1] - peaks[0]) / (given.gigabytes / 2) / 2**20:.0f} MB")
 

@@ -47,11 +47,15 @@ class Checkpoint:
         The file, ``.npz``. One of another run is left out of account, and replaced.
     of
         What the run is of, from `identity`.
+    read_only
+        Never save: others may be reading it, too.
 
     Attributes
     ----------
     state
         What was saved last, by an earlier process or this one; ``None`` if nothing was.
+    failed
+        Whether the last saving did.
     note
         A sentence on what became of the file that was there, or ``None``.
 
@@ -61,30 +65,35 @@ class Checkpoint:
         If there is a file which is no checkpoint.
     """
 
-    def __init__(self, path: Path, of: str) -> None:
-        self.path, self.of = path, of
+    def __init__(self, path: Path, of: str, *, read_only: bool = False) -> None:
+        self.path, self.of, self.read_only = path, of, read_only
         self.note: str | None = None
+        self.failed = False
         self.state = self._load()
         self._next = time.monotonic() + EVERY
 
     def due(self) -> bool:
         """Whether it is time to save."""
-        return time.monotonic() >= self._next
+        return time.monotonic() >= self._next and not self.read_only
 
     def save(self, state: dict[str, Any]) -> None:
         """Save a state in place of the one before; where that fails, the run goes on without."""
+        if self.read_only:
+            return
         began = time.monotonic()
         arrays: list[NDArray[Any]] = []
         header = {"version": __version__, "of": self.of, "state": _packed(state, arrays)}
         named = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}
         named |= {f"a{n}": array for n, array in enumerate(arrays)}
+        self.failed = False
         try:
             with replacing(self.path, self.path.suffix) as temporary, temporary.open("wb") as file:
                 np.savez(file, **named)  # type: ignore[arg-type]
         except OSError as error:
+            self.failed = True
             self.note = f"The run could not be saved on the way: {error.strerror or error}."
         took = time.monotonic() - began
-        event("checkpoint", seconds=took, saved=self.note is None)
+        event("checkpoint", seconds=took, saved=not self.failed)
         self._next = time.monotonic() + max(EVERY, took / SHARE)
 
     def _load(self) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -109,6 +109,8 @@ def combine(
     rng: torch.Generator,
     *,
     correlated: bool,
+    known: dict[str, Tensor] | None = None,
+    weights_only: bool = False,
 ) -> Iterator[Combination | float]:
     """Weigh the network's estimate against other methods' results.
 
@@ -131,6 +133,10 @@ def combine(
         Source of the noise.
     correlated
         Whether neighbours share so much noise that classical methods must be stronger.
+    known
+        What the methods have made in an earlier run that was cut off; more is added on the way.
+    weights_only
+        Leave out the blend itself: the estimates are empty.
 
     Yields
     ------
@@ -148,18 +154,20 @@ def combine(
         look = _Look(probe, rng)
         looks.append(look)
         for done, method in enumerate(methods, start=1):
-            look.add(_apply(method.apply, look.seen, INFLATION))
+            look.add(_once(known, f"{method.name}, look {draw}", _apply, method.apply, look.seen, INFLATION))
             yield FIRST * (draw + done / len(methods)) / draws
         if again is not None:
-            look.add(again(look.seen).mean(dim=0))
+            look.add(_once(known, f"{NETWORK}, look {draw}", lambda problem: again(problem).mean(dim=0), look.seen))
     risks = dict(zip(names, _risks(looks), strict=True))
     best = min(classical, key=lambda method: risks[method.name])
+    nothing = estimate.new_empty(0)
     if again is None:
-        yield Combination(estimate, _apply(best.apply, problem, 1.0), {NETWORK: 1.0}, risks)
+        baseline = nothing if weights_only else _apply(best.apply, problem, 1.0)
+        yield Combination(nothing if weights_only else estimate, baseline, {NETWORK: 1.0}, risks)
         return
     first = least(_distances(looks))
     for done, look in enumerate(looks, start=1):
-        for result in _refined(look.seen, look.blend(first), INFLATION):
+        for result in _once(known, f"refined, look {done}", _refinements, look.seen, look.blend(first), INFLATION):
             look.add(result)
         yield FIRST + (LOOK - FIRST) * done / draws
     refined = patches.refinements(problem.observation.ndim - 2)
@@ -167,18 +175,44 @@ def combine(
     risks = dict(zip(names, _risks(looks), strict=True))
     weights = dict(zip(names, least(_distances(looks)).tolist(), strict=True))
     piloting = dict(zip(names, first.tolist(), strict=False)) if any(weights[name] > 0 for name in refined) else {}
+    if weights_only:
+        yield Combination(nothing, nothing, weights, risks, piloting)
+        return
     network = estimate.mean(dim=0)
     pilot, mixed = piloting.get(NETWORK, 0.0) * network, weights[NETWORK] * estimate
     wanted = [m for m in methods if m is best or weights[m.name] > 0 or piloting.get(m.name, 0.0) > 0]
-    baseline = network
-    for done, method in enumerate(wanted, start=1):
-        result = _apply(method.apply, problem, 1.0)
+    baseline, parts = network, len(wanted) + bool(piloting)
+    for done, method in enumerate(wanted):
+        whole: list[Tensor] = []
+        for n, (y, sd) in enumerate(_images(problem)):
+            whole.append(_once(known, f"{method.name}, image {n}", method.apply, y, sd))
+            yield LOOK + (1 - LOOK) * (done + len(whole) / len(network)) / parts
+        result = torch.stack(whole)
         pilot, mixed = pilot + piloting.get(method.name, 0.0) * result, mixed + weights[method.name] * result
         baseline = result if method is best else baseline
-        yield LOOK + (1 - LOOK) * done / (len(wanted) + 1)
-    mixed = _with_refined(problem, mixed, pilot, weights)
+    better: list[Tensor] = []
+    for n, ((y, sd), leading) in enumerate(zip(_images(problem), pilot, strict=True) if piloting else ()):
+        better.append(_once(known, f"refined, image {n}", _refined_image, y, leading, sd))
+        yield LOOK + (1 - LOOK) * (parts - 1 + len(better) / len(network)) / parts
+    if piloting:
+        shares = [weights[name] for name in refined]
+        mixed = sum((share * found for share, found in zip(shares, torch.stack(better, dim=1), strict=True)), mixed)
     yield 1.0
     yield Combination(mixed, baseline, weights, risks, piloting)
+
+
+def _once(known: dict[str, Tensor] | None, name: str, make: Callable[..., Tensor], *given: Any) -> Tensor:
+    """Return what is known under a name, or make it."""
+    if known is None:
+        return make(*given)
+    if name not in known:
+        known[name] = make(*given)
+    return known[name]
+
+
+def _images(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images of a stack, without holes, and the standard deviations of their noise."""
+    yield from zip(problem.filled(), problem.sigma, strict=True)
 
 
 def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], piloting: dict[str, float]) -> Tensor:
@@ -251,13 +285,17 @@ def least(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _apply(method: Method, problem: Problem, inflation: float) -> Tensor:
-    return torch.stack([method(y, sd * inflation) for y, sd in zip(problem.filled(), problem.sigma, strict=True)])
+    return torch.stack([method(y, sd * inflation) for y, sd in _images(problem)])
 
 
-def _refined(problem: Problem, pilot: Tensor, inflation: float) -> list[Tensor]:
-    parts = zip(problem.filled(), pilot, problem.sigma * inflation, strict=True)
-    found = [patches.refined(y, first, sd) for y, first, sd in parts]
-    return [torch.stack(results) for results in zip(*found, strict=True)]
+def _refinements(problem: Problem, pilot: Tensor, inflation: float) -> Tensor:
+    """Filter with a pilot in all ways, ``(ways, N, C, *spatial)``."""
+    parts = zip(_images(problem), pilot, strict=True)
+    return torch.stack([_refined_image(y, first, sd * inflation) for (y, sd), first in parts], dim=1)
+
+
+def _refined_image(image: Tensor, pilot: Tensor, sigma: Tensor) -> Tensor:
+    return torch.stack(list(patches.refined(image, pilot, sigma)))
 
 
 def _with_refined(problem: Problem, mixed: Tensor, pilot: Tensor, weights: dict[str, float]) -> Tensor:
@@ -265,4 +303,4 @@ def _with_refined(problem: Problem, mixed: Tensor, pilot: Tensor, weights: dict[
     shares = [weights.get(name, 0.0) for name in patches.refinements(problem.observation.ndim - 2)]
     if not any(shares):
         return mixed
-    return sum((share * found for share, found in zip(shares, _refined(problem, pilot, 1.0), strict=True)), mixed)
+    return sum((share * found for share, found in zip(shares, _refinements(problem, pilot, 1.0), strict=True)), mixed)

@@ -101,6 +101,8 @@ class Progress(Generic[T]):
     preview
         Computes the current estimate, which costs about one pass of the network: a stack
         ``(K, N, C, *spatial)`` from a fit, an array on the image's axes from a restoration.
+    tiles
+        Share of a large image's tiles that are done; ``None`` before the first, and where there are none.
     """
 
     step: int
@@ -112,6 +114,7 @@ class Progress(Generic[T]):
     eta: float
     memory: int
     preview: Callable[[], T]
+    tiles: float | None = None
 
     def showing(self, preview: Callable[[], U]) -> Progress[U]:
         """Return the same progress with another preview."""
@@ -125,6 +128,7 @@ class Progress(Generic[T]):
             self.eta,
             self.memory,
             preview,
+            self.tiles,
         )
 
 
@@ -220,6 +224,10 @@ class Saving(Protocol):
         """Save a state, which may change afterwards."""
         ...
 
+    def end(self, state: dict[str, Any]) -> None:
+        """Take in the last state, which does not change any more."""
+        ...
+
 
 def iter_fit(
     make_network: Callable[[], nn.Module],
@@ -287,6 +295,8 @@ def iter_fit(
             break
         yield run.averaging(step, done, better)
     assert estimate is not None
+    if checkpoint is not None:
+        checkpoint.end(run.state(step, reason))
     return Fitted(
         estimate.float(),
         reason,

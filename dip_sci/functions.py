@@ -8,6 +8,7 @@ from dip_sci.restore import finish, iter_restore
 from dip_sci.tasks import Deconvolve, Fuse, Inpaint, SuperResolve
 
 if TYPE_CHECKING:
+    import os
     import threading
     from collections.abc import Sequence
     from typing import Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
+    from dip_sci.tasks import Task
 
 
 def inpaint(
@@ -27,6 +29,7 @@ def inpaint(
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Restoration:
     """Fill in the missing voxels of one image: dead pixels and lines, overlays, holes, missing slices.
 
@@ -37,7 +40,7 @@ def inpaint(
     missing
         Non-zero where to fill, of the image's shape or of that of its spatial axes; ``None`` for all
         voxels that are not finite.
-    recipe, region, background, cancel
+    recipe, region, background, cancel, checkpoint
         As for `denoise`. Known voxels are returned bit-identical, unless ``output.known`` is ``restore``.
 
     Returns
@@ -51,7 +54,7 @@ def inpaint(
     """
     image = image.loaded()
     task = Inpaint.of(image, missing)
-    return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+    return _restored(task, image, recipe, region, background, cancel, checkpoint)
 
 
 def super_resolve(
@@ -62,6 +65,7 @@ def super_resolve(
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Restoration:
     """Make the voxels of one image smaller.
 
@@ -72,7 +76,7 @@ def super_resolve(
     factor
         How many times finer: a whole number for Y and X, or one for each spatial axis of the image in its order
         (``(3, 1, 1)`` for slices that are three times too thick).
-    recipe, region, background, cancel
+    recipe, region, background, cancel, checkpoint
         As for `denoise`. Outside the region, voxels are interpolated. What made the voxels coarse is
         ``operator.kernel``.
 
@@ -88,7 +92,7 @@ def super_resolve(
     """
     image = image.loaded()
     task = SuperResolve.of(image, factor)
-    return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+    return _restored(task, image, recipe, region, background, cancel, checkpoint)
 
 
 def fuse(
@@ -99,6 +103,7 @@ def fuse(
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Restoration:
     """Remove the noise of one image with the help of another one of the same object.
 
@@ -109,7 +114,7 @@ def fuse(
     guide
         Another channel, exposure or modality: an array of the shape of the image's spatial axes, or an `Image`,
         which may have channels, and may lie on another grid where the files of both say where they lie.
-    recipe, region, background, cancel
+    recipe, region, background, cancel, checkpoint
         As for `denoise`.
 
     Returns
@@ -123,7 +128,7 @@ def fuse(
     """
     image = image.loaded()
     task = Fuse.of(image, guide)
-    return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+    return _restored(task, image, recipe, region, background, cancel, checkpoint)
 
 
 def deconvolve(
@@ -134,6 +139,7 @@ def deconvolve(
     region: NDArray[Any] | Image | None = None,
     background: NDArray[Any] | Image | None = None,
     cancel: threading.Event | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Restoration:
     """Undo a known blur of one image, under the noise that came after it.
 
@@ -144,7 +150,7 @@ def deconvolve(
     psf
         Point spread function on the image's grid, its centre in the middle: odd sizes, not negative, of sum 1;
         with the image's spatial axes, or ``(Y, X)`` where planes are blurred each for itself.
-    recipe, region, background, cancel
+    recipe, region, background, cancel, checkpoint
         As for `denoise`.
 
     Returns
@@ -163,4 +169,20 @@ def deconvolve(
     """
     image = image.loaded()
     task = Deconvolve.of(image, psf)
-    return finish(iter_restore(image, recipe, task=task, region=region, background=background, cancel=cancel))
+    return _restored(task, image, recipe, region, background, cancel, checkpoint)
+
+
+def _restored(
+    task: Task,
+    image: Image,
+    recipe: Recipe | None,
+    region: NDArray[Any] | Image | None,
+    background: NDArray[Any] | Image | None,
+    cancel: threading.Event | None,
+    checkpoint: str | os.PathLike[str] | None,
+) -> Restoration:
+    return finish(
+        iter_restore(
+            image, recipe, task=task, region=region, background=background, cancel=cancel, checkpoint=checkpoint
+        )
+    )

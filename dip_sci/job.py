@@ -47,6 +47,8 @@ class Job:
         The files of the folder `source` that are read; by default all.
     checkpoint
         File that the run's state is saved in on the way, and gone on from; it is gone once the result is written.
+    tiles
+        Of a large image, do only these of its tiles, and leave them beside the checkpoint (`restore.iter_tiles`).
     report
         Draw a report beside the result.
     name
@@ -72,6 +74,7 @@ class Job:
     overwrite: bool = False
     files: tuple[Path, ...] = ()
     checkpoint: Path | None = None
+    tiles: slice | None = None
     report: bool = False
     name: Literal["denoise", "inpaint", "super_resolve", "fuse", "deconvolve"] = "denoise"
     missing: Path | None = None
@@ -142,6 +145,24 @@ class Opened:
             event("decided", option=option, why=why)
         return result
 
+    def is_shared(self) -> bool:
+        """Whether only a part of the work is to be done, and can be."""
+        from dip_sci.restore import is_large
+
+        return self.job.tiles is not None and is_large(self.image, self.job.recipe, self.task)
+
+    def make_tiles(self) -> Generator[Progress[NDArray[Any]], None, int]:
+        """Do a part of a large image's work, step by step, as `dip_sci.restore.iter_tiles` does."""
+        from dip_sci.restore import iter_tiles
+
+        job = self.job
+        assert job.tiles is not None
+        assert job.checkpoint is not None
+        masks = {"region": self.region, "background": self.background}
+        count = yield from iter_tiles(self.image, job.recipe, job.tiles, job.checkpoint, **masks)
+        event("tiles", first=job.tiles.start, last=job.tiles.stop, of=count)
+        return count
+
     def write(self, result: Restoration) -> dict[str, Any]:
         """Write the result and its record.
 
@@ -155,7 +176,7 @@ class Opened:
         WriteError
             If that cannot be done; the result may be there without its record then.
         """
-        from dip_sci import report
+        from dip_sci import finished, report
         from dip_sci.stopping import StopReason
 
         digest = provenance.digest(self.job.source, self.job.files)
@@ -166,7 +187,7 @@ class Opened:
             io.write_text(self.target.report, report.page(self.task.canvas(self.image.loaded()), result, record))
         # Whoever has stopped a run may go on with it.
         if self.job.checkpoint is not None and result.report.reason is not StopReason.CANCELLED:
-            self.job.checkpoint.unlink(missing_ok=True)
+            finished.remove(self.job.checkpoint)
         event("written", sha256=digest)
         return record
 

@@ -17,7 +17,7 @@ import torch
 
 from dip_sci import sample
 from dip_sci.combination import blend
-from dip_sci.errors import FitError
+from dip_sci.errors import FitError, WriteError
 from dip_sci.lazy import Lazy
 from dip_sci.scaling import cast as cast_values
 from dip_sci.scratch import Scratch
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dip_sci.finished import Finished
     from dip_sci.fit import Again
     from dip_sci.image import Image
     from dip_sci.preparation import Preparation
@@ -72,6 +73,15 @@ class Tiles:
         Where it is done.
     folder
         Where the sum is kept while it is made; ``None`` for the system's own place.
+    plan
+        How another run has divided the image, as of `plan`; ``None`` to go by the free memory.
+
+    Attributes
+    ----------
+    plan
+        Shape of the tiles, and how many voxels are worked on at once at most.
+    planned
+        The tiles: where each lies, and its weights along each axis.
     """
 
     def __init__(
@@ -83,35 +93,77 @@ class Tiles:
         weights: tuple[dict[str, float], dict[str, float]],
         device: torch.device,
         folder: Path | None = None,
+        plan: tuple[tuple[int, ...], int] | None = None,
     ) -> None:
         self.image, self.region, self.prepared = image, region, prepared
         self.again, self.weights, self.device = again, weights, device
         recipe = prepared.recipe
         self.ndim = "3d" if recipe.generator.ndim == "3d" else "2d"
         self.passes = recipe.supervision.passes
-        self._most = _most_voxels(recipe.generator.channels or (16,), device)
-        self.shape = self._tile_shape()
-        self._change = Scratch(image.shape, folder)
-        self._spread = Scratch(image.shape, folder) if recipe.fit.seeds > 1 else None
-        self.boxes = [
-            box for box, _ in self._planned(image.shape, self.shape) if region is None or bool(region[box].any())
+        self._several, self._folder = recipe.fit.seeds > 1, folder
+        self._most = _most_voxels(recipe.generator.channels or (16,), device) if plan is None else plan[1]
+        self.shape = self._tile_shape() if plan is None else plan[0]
+        self.plan = self.shape, self._most
+        self.planned = [
+            (box, ramps)
+            for box, ramps in self._planned(image.shape, self.shape)
+            if region is None or bool(region[box].any())
         ]
-        self.done = 0
+        self.note: str | None = None
 
-    def run(self) -> Iterator[float]:
-        """Restore tile after tile, and yield the share that is done."""
-        for box, ramps in self._planned(self.image.shape, self.shape):
-            if self.region is not None and not self.region[box].any():
-                continue
-            change, spread = self._restored(box)
-            weight = _outer(ramps)
-            if self.region is not None:
-                change, spread = change * self.region[box], spread * self.region[box]
-            self._change.add(box, weight * change)
+    def run(self, finished: Finished | None = None) -> Iterator[float]:
+        """Restore tile after tile, sum them up, and yield the share that is done.
+
+        Parameters
+        ----------
+        finished
+            Tiles that an earlier run, or others, have done; those that are missing there are added.
+        """
+        self._change = Scratch(self.image.shape, self._folder)
+        self._spread = Scratch(self.image.shape, self._folder) if self._several else None
+        # In one order, whoever has done which of them: it decides the last digits of a sum.
+        for done, (box, ramps) in enumerate(self.planned, start=1):
+            try:
+                place, (change, *spread) = self._weighted(box, ramps, finished)
+            except WriteError as error:
+                # As long as the result has room, the run can go on without what would spare the next one work.
+                finished, self.note = None, f"The run could not be saved on the way: {error}"
+                place, (change, *spread) = self._weighted(box, ramps, None)
+            self._change.add(place, change)
             if self._spread is not None:
-                self._spread.add(box, weight * spread)
-            self.done += 1
-            yield self.done / len(self.boxes)
+                self._spread.add(place, spread[0])
+            yield done / len(self.planned)
+
+    def make(self, finished: Finished, which: slice) -> Iterator[float]:
+        """Restore some of the tiles only, leave them in `finished`, and yield the share that is done."""
+        wanted = self.planned[which]
+        for done, (box, ramps) in enumerate(wanted, start=1):
+            self._weighted(box, ramps, finished)
+            yield done / len(wanted)
+
+    def _weighted(
+        self, box: Box, ramps: list[NDArray[np.float32]], finished: Finished | None
+    ) -> tuple[Box, NDArray[np.float32]]:
+        """Return what a tile adds to the sums, of change and perhaps of spread, and where."""
+        counts = [np.flatnonzero(ramp) for ramp in ramps]
+        inner = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in counts)
+        place = tuple(slice(b.start + i.start, b.start + i.stop) for b, i in zip(box, inner, strict=True))
+        name = ""
+        if finished is not None:
+            masks = (self.image.valid, self.region)
+            parts = [np.asarray(self.image.array[box]), *(None if m is None else m[box] for m in masks)]
+            name = finished.name(str([(b.start, b.stop) for b in box]), parts)
+            found = finished.find(name)
+            if found is not None:
+                return place, found
+        weight = _outer(ramps)
+        if self.region is not None:
+            weight = weight * self.region[box]
+        # A tile's ends, which do not count, may be anything.
+        made = np.stack([(weight * part)[inner] for part in self._restored(box)[: 1 + self._several]])
+        if finished is not None:
+            finished.keep(name, made)
+        return place, made
 
     def result(self) -> tuple[Image, int]:
         """Return the restored image, which is a `Lazy` one where the image is, and how many voxels were clipped."""
@@ -183,7 +235,7 @@ class Tiles:
         values, replaced = prepared.values(found.mean(axis=0))
         change = np.where(replaced, values - np.where(replaced, part.array, 0), 0)
         spread = np.zeros(values.shape, np.float32)
-        if self._spread is not None:
+        if self._several:
             each = np.stack([prepared.values(one)[0] for one in found])
             spread[replaced] = each[:, replaced].std(axis=0, ddof=1)
         return change.astype(np.float32).reshape(shape), spread.reshape(shape)
@@ -208,7 +260,7 @@ class Tiles:
 
     def _tile_shape(self) -> tuple[int, ...]:
         """Return the largest tile that the memory takes: whole planes of some number in 2D, a box in 3D."""
-        longest = EDGE[self.ndim]
+        longest = max(self.prepared.recipe.output.tile or EDGE[self.ndim], LEAST[self.ndim])
         spatial = "YX" if self.ndim == "2d" else "ZYX"
         shape = tuple(
             min(n, longest) if a in spatial else n if a in "CS" else 1 + 2 * self._margin(a)[0]

@@ -259,6 +259,10 @@ class OutputOptions(_Group):
     classical: Literal["blend", "beside", "none"] = "blend"
     """Classical results: `blend` weighs them into the network's by an unbiased estimate of the error, `beside` only
     reports them, `none` leaves them out."""
+    tile: Annotated[int, Field(ge=48)] | None = None
+    """Longest edge, in voxels, of the tiles that a large image is restored in (128 at least in 2D); an image with a longer
+    one counts as large then. By default, images that the memory cannot take are large, and the tiles as the memory
+    takes them."""
 
 
 class Recipe(_Group):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from dip_sci import (
 )
 from dip_sci.checkpoint import Checkpoint, identity
 from dip_sci.combination import NETWORK, Combination
+from dip_sci.errors import FitError, WriteError
+from dip_sci.finished import Finished, first_of, folder_of
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.large import Tiles
 from dip_sci.preparation import Preparation
@@ -84,8 +87,8 @@ def denoise(
         When set (from another thread), the run ends after the current step with the best so far.
     checkpoint
         File (.npz) that the run's state is saved in twice a minute. If it is there and of the same image and recipe, the
-        run goes on from it, and ends as it would have without a break. It is left there: remove it when the result
-        is safe.
+        run goes on from it, and ends as it would have without a break. It is left there, and with it the folder
+        (.npz.tiles) of the tiles of a large image: remove them when the result is safe.
 
     Returns
     -------
@@ -150,19 +153,89 @@ def iter_restore(
     ImageError, RecipeError, FitError
         As for `denoise`.
     """
+    run = yield from _learn(image, recipe, task, region, background, cancel, checkpoint)
+    if run.large is not None:
+        yield from run.apply(scratch, cancel)
+    return run.restoration()
+
+
+def iter_tiles(
+    image: Image,
+    recipe: Recipe | None,
+    tiles: slice,
+    checkpoint: Path,
+    *,
+    region: NDArray[Any] | Image | None = None,
+    background: NDArray[Any] | Image | None = None,
+) -> Generator[Progress[NDArray[Any]], None, int]:
+    """Do a part of the work on a large image, and leave it beside the checkpoint for whoever does the rest.
+
+    Parameters
+    ----------
+    image, recipe, region, background
+        As for `iter_restore`; the image must be large (`is_large`).
+    tiles
+        Which tiles to restore. ``slice(0, 0)`` is to learn from the image, which must come first.
+    checkpoint
+        File of the run's state, as for `denoise`. Only he who learns writes it.
+
+    Yields
+    ------
+    Progress
+        After each step, and after each tile.
+
+    Returns
+    -------
+    int
+        As the generator's return value: how many tiles there are in all.
+
+    Raises
+    ------
+    ImageError, RecipeError, FitError
+        As for `denoise`, and if tiles are wanted and nothing has been learned that holds on this machine.
+    WriteError
+        If there is no room for the tiles.
+    """
+    learning = tiles == slice(0, 0)
+    run = yield from _learn(image, recipe, None, region, background, None, checkpoint, learned=not learning)
+    return (yield from run.make(tiles))
+
+
+def is_large(image: Image, recipe: Recipe, task: Task) -> bool:
+    """Whether an image will be learned from parts of it, and restored tile by tile."""
+    if task.name != Task.name:
+        return False
+    chosen = choices.decide(preferences.of(task, recipe, image)[0], image, fast_bfloat16=False).recipe
+    longest = max(image.size_of(a) for a in "ZYX")
+    wanted = recipe.output.tile is not None and longest > recipe.output.tile
+    return (wanted or sample.is_large(image)) and chosen.supervision.kind == "recorrupted"
+
+
+def _learn(
+    image: Image,
+    recipe: Recipe | None,
+    task: Task | None,
+    region: NDArray[Any] | Image | None,
+    background: NDArray[Any] | Image | None,
+    cancel: threading.Event | None,
+    checkpoint: str | os.PathLike[str] | None,
+    *,
+    learned: bool = False,
+) -> Generator[Progress[NDArray[Any]], None, _Run]:
+    """Fit networks to an image or, where it is large, to parts of it; `learned`: it must have been done before."""
     started = time.monotonic()
     recipe, task = recipe or Recipe(), task or Task()
     image = image if task.name == Task.name else image.loaded()
     earlier: Restoration | None = None
     dtype = image.dtype
     if task.denoises_first(recipe):
-        earlier = yield from _denoised_first(image, task, recipe, region, background, cancel)
+        earlier = yield from _denoised_first(image, task, recipe, region, background, cancel, checkpoint)
         image, background = earlier.image, None
     where = device.pick(recipe.device)
+    large = is_large(image, recipe, task)
     recipe, reasons = preferences.of(task, recipe, image)
     choice = choices.decide(recipe, image, fast_bfloat16=device.fast_bfloat16(where))
     noise_only, inside = region_array(image, background, "background region"), region_array(image, region)
-    large = sample.is_large(image) and choice.recipe.supervision.kind == "recorrupted" and task.name == Task.name
     only = inside if choice.recipe.output.outside == "keep" else None
     whole, places = image, []
     if large:
@@ -177,12 +250,13 @@ def iter_restore(
     choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = _Run(prepared, choice, where, len(problems), started, earlier)
-    run.sample = (whole, places) if large else None
+    run.large = _Large(whole, only, places, uneven) if large else None
     if checkpoint is not None and problems:
         given = (inside, noise_only, task.measured(image), *task.arrays)
-        run.resume(
-            Checkpoint(Path(checkpoint), identity(image, choice.recipe, where, *given, asked=[task.name, task.asked]))
-        )
+        of = identity(image, choice.recipe, where, *given, asked=[task.name, task.asked])
+        run.resume(Checkpoint(Path(checkpoint), of, read_only=learned))
+        if learned and not run.resumed:
+            raise FitError(f"{checkpoint} holds nothing that was learned from this image on a machine like this one.")
     with device.kept_memory():
         for problem in problems[len(run.fits) :]:
             kept = run.keep(problem)
@@ -190,9 +264,7 @@ def iter_restore(
             if not run.complete:
                 break
             yield from run.combine(problem, kept, cancel)
-    if large:
-        yield from run.apply(whole, only, len(places), uneven, scratch, cancel)
-    return run.restoration()
+    return run
 
 
 def _denoised_first(
@@ -202,6 +274,7 @@ def _denoised_first(
     region: NDArray[Any] | Image | None,
     background: NDArray[Any] | Image | None,
     cancel: threading.Event | None,
+    checkpoint: str | os.PathLike[str] | None,
 ) -> Generator[Progress[NDArray[Any]], None, Restoration]:
     """Remove an observation's noise before anything else; its previews are on the grid of the result."""
     limit = recipe.stop.max_seconds
@@ -212,7 +285,8 @@ def _denoised_first(
             "stop": {"max_seconds": limit and limit / 2},
         }
     )
-    run = iter_restore(image, first, region=region, background=background, cancel=cancel)
+    saved = None if checkpoint is None else first_of(Path(checkpoint))
+    run = iter_restore(image, first, region=region, background=background, cancel=cancel, checkpoint=saved)
     while True:
         try:
             progress = next(run)
@@ -235,6 +309,16 @@ def _places(image: Image, recipe: Recipe, *masks: NDArray[np.bool_] | None) -> l
 
 def _cut_mask(image: Image, mask: NDArray[np.bool_] | None, places: list[tuple[slice, ...]]) -> NDArray[Any] | None:
     return None if mask is None else sample.cut(image.with_array(mask), places).array
+
+
+@dataclass(frozen=True)
+class _Large:
+    """A large image, where to restore it, the parts that a run learns from, and whether its noise is uneven."""
+
+    image: Image
+    region: NDArray[np.bool_] | None
+    places: list[tuple[slice, ...]]
+    uneven: bool
 
 
 class _Run:
@@ -260,8 +344,10 @@ class _Run:
         self.made_of = ""
         self.checkpoint: Checkpoint | None = None
         self.resumed = ""
-        self.sample: tuple[Image, list[tuple[slice, ...]]] | None = None
-        self.whole: Image | None = None
+        self.state: dict[str, Any] | None = None
+        self.known: dict[str, Tensor] = {}
+        self.plan: tuple[tuple[int, ...], int] | None = None
+        self.large: _Large | None = None
         self.tiles: Tiles | None = None
         self.more: list[str] = []
 
@@ -285,7 +371,7 @@ class _Run:
         return problem.hiding(kept) if self.prepared.task.completes else problem.weighted(1 - kept)
 
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
-        saving = None if self.checkpoint is None else _Saving(self.checkpoint, self._done)
+        saving = None if self.checkpoint is None else _Saving(self.checkpoint, self)
         fit = _start(problem, self.prepared, self.recipe, self.started, cancel, saving)
         while True:
             try:
@@ -306,16 +392,28 @@ class _Run:
             self.estimates.append(fitted["estimate"] if found is None else found["estimate"])
             self.combinations += [] if found is None else [Combination(**found)]
         self.made_of = checkpoint.state["made_of"]
+        self.known, plan = checkpoint.state["blend"], checkpoint.state["plan"]
+        self.plan = None if plan is None else (tuple(plan[0]), plan[1])
         step = checkpoint.state["fit"]["now"]["step"]
         self.resumed = f"The run went on from a checkpoint, at step {step} of {self.recipe.fit.steps}."
 
-    def _done(self) -> dict[str, Any]:
-        """Return the state of the fits that are complete, for the checkpoint."""
+    def save(self, state: dict[str, Any] | None = None) -> None:
+        """Save where the run stands: the fits that are complete, the state of the one at work or just done, and on."""
+        assert self.checkpoint is not None
         # Without the network: what it is applied to once more, it has been applied to.
-        fits = [{**vars(f), "reason": f.reason.name, "again": None} for f in self.fits]
+        complete = self.fits if state is not None else self.fits[:-1]
+        fits = [{**vars(f), "reason": f.reason.name, "again": None, "network": None} for f in complete]
         combinations: Sequence[dict[str, Any] | None]
-        combinations = [vars(c) for c in self.combinations] or [None] * len(fits)
-        return {"done": list(zip(fits, combinations, strict=True)), "made_of": self.made_of}
+        combinations = [vars(c) for c in self.combinations[: len(fits)]] or [None] * len(fits)
+        self.checkpoint.save(
+            {
+                "done": list(zip(fits, combinations, strict=True)),
+                "made_of": self.made_of,
+                "fit": self.state if state is None else state,
+                "blend": self.known,
+                "plan": self.plan,
+            }
+        )
 
     def combine(self, problem: Problem, kept: Tensor | None, cancel: threading.Event | None) -> Steps:
         """Weigh the last estimate against classical results, unless there is no time left for it."""
@@ -333,7 +431,10 @@ class _Run:
             if isinstance(found, Combination):
                 self.combinations.append(found)
                 self.estimates[-1] = found.estimate
-            elif self.last is not None:
+                break
+            if self.checkpoint is not None and (self.checkpoint.due() or (cancel is not None and cancel.is_set())):
+                self.save()
+            if self.last is not None:
                 left = (time.monotonic() - began) * (1 - found) / found
                 still = replace(self.last, eta=left, preview=lambda: fitted.estimate)
                 yield self._progress(still, len(self.fits) - 1)
@@ -353,42 +454,86 @@ class _Run:
                 "network alone: the noise is not as strong as its model says, so that no error can be foretold"
             )
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
-        return combination.combine(problem, fitted.estimate, again, rng, correlated=self.prepared.correlated)
+        return combination.combine(
+            problem,
+            fitted.estimate,
+            again,
+            rng,
+            correlated=self.prepared.correlated,
+            known=None if self.checkpoint is None else self.known,
+            weights_only=self.large is not None,
+        )
 
-    def apply(
-        self,
-        whole: Image,
-        region: NDArray[np.bool_] | None,
-        parts: int,
-        uneven: bool,
-        scratch: Path | None,
-        cancel: threading.Event | None,
-    ) -> Steps:
+    def apply(self, scratch: Path | None, cancel: threading.Event | None) -> Steps:
         """Apply what was learned from parts of a large image to all of it, tile by tile."""
-        self.whole = whole
+        assert self.large is not None
+        tiles = self.tiles = self._tiles(scratch)
+        if tiles is None:
+            return
+        share = min(self.prepared.image.array.size / self.large.image.array.size, 1.0)
+        self.more.append(
+            f"The image is large: it was learned from {len(self.large.places)} parts of it, {share:.0%} of its voxels."
+        )
+        if self.large.uneven:
+            self.more.append("The noise was taken to be as strong everywhere, since the image is large.")
+        finished = self._finished(tiles)
+        for progress in self._applying(tiles.run(finished)):
+            yield progress
+            done = progress.tiles or 0.0
+            if cancel is not None and cancel.is_set() and done < 1:
+                self.fits[-1] = replace(self.fits[-1], reason=StopReason.CANCELLED)
+                self.more.append(f"Only {done:.0%} of the image was restored before the end; the rest is as it was.")
+                break
+        self.more += [] if tiles.note is None else [tiles.note]
+
+    def make(self, which: slice) -> Generator[Progress[NDArray[Any]], None, int]:
+        """Make some of a large image's tiles, and return how many there are in all."""
+        tiles = self._tiles(None)
+        if tiles is None:
+            return 0
+        finished = self._finished(tiles)
+        assert finished is not None
+        assert self.checkpoint is not None
+        if self.checkpoint.failed:
+            raise WriteError(f"What was learned could not be kept in {self.checkpoint.path}: is the disk full?")
+        yield from self._applying(tiles.make(finished, which))
+        return len(tiles.planned)
+
+    def _tiles(self, scratch: Path | None) -> Tiles | None:
+        """Divide a large image into tiles; ``None`` where nothing was learned that they could be restored by."""
+        assert self.large is not None
         fitted = self.fits[-1] if self.fits else None
         if fitted is None or fitted.again is None or fitted.reason is StopReason.CANCELLED:
-            return
-        share = min(self.prepared.image.array.size / whole.array.size, 1.0)
-        self.more.append(f"The image is large: it was learned from {parts} parts of it, {share:.0%} of its voxels.")
-        if uneven:
-            self.more.append("The noise was taken to be as strong everywhere, since the image is large.")
+            return None
         mixing = self.combinations[-1] if self.combinations else None
-        weights, piloting = ({NETWORK: 1.0}, {}) if mixing is None else (mixing.weights, mixing.piloting)
-        tiles = self.tiles = Tiles(whole, region, self.prepared, fitted.again, (weights, piloting), self.where, scratch)
+        weights = ({NETWORK: 1.0}, {}) if mixing is None else (mixing.weights, mixing.piloting)
+        large = self.large
+        tiles = Tiles(large.image, large.region, self.prepared, fitted.again, weights, self.where, scratch, self.plan)
+        if self.checkpoint is not None and self.plan is None:
+            self.plan = tiles.plan
+            self.save()
         # The sample's own result is not needed any more.
-        none = torch.empty(0)
-        self.estimates, self.combinations = [], [replace(c, estimate=none, baseline=none) for c in self.combinations]
+        self.estimates = []
+        return tiles
+
+    def _finished(self, tiles: Tiles) -> Finished | None:
+        """Return the tiles that are done already, by all that they depend on."""
+        if self.checkpoint is None:
+            return None
+        network = self.fits[-1].network
+        assert network is not None
+        total = hashlib.sha256(f"{self.checkpoint.of} {tiles.plan} {tiles.weights}".encode())
+        for value in network.state_dict().values():
+            total.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return Finished(folder_of(self.checkpoint.path), total.hexdigest())
+
+    def _applying(self, shares: Iterator[float]) -> Steps:
         began = time.monotonic()
-        for done in tiles.run():
+        for done in shares:
             left = (time.monotonic() - began) * (1 - done) / done
             if self.last is not None:
-                still = replace(self.last, eta=left, memory=device.memory_in_use(self.where))
-                yield self._progress(still, len(self.fits) - 1)
-            if cancel is not None and cancel.is_set() and done < 1:
-                self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
-                self.more.append(f"Only {done:.0%} of the image was restored before the end; the rest is as it was.")
-                return
+                memory = device.memory_in_use(self.where)
+                yield self._progress(replace(self.last, eta=left, memory=memory, tiles=done), len(self.fits) - 1)
 
     def _noise_fits(self, problem: Problem) -> bool:
         """Whether the noise is as strong as its model says, going by how far predictions of hidden voxels miss."""
@@ -428,9 +573,9 @@ class _Run:
         """Return the restored image, how many voxels were clipped, the spread and the baseline."""
         if self.tiles is not None:
             return *self.tiles.result(), self.tiles.spread(), None
-        if self.whole is not None:
-            promised = self.recipe.output.dtype == "float32"
-            as_it_was = self.whole.with_array(self.whole.array.astype("float32")) if promised else self.whole
+        if self.large is not None:
+            whole, promised = self.large.image, self.recipe.output.dtype == "float32"
+            as_it_was = whole.with_array(whole.array.astype("float32")) if promised else whole
             return as_it_was, 0, None, None
         nothing = np.empty((1, 0, *self.prepared.image_shape), np.float32)
         stacks = torch.cat(self.estimates, dim=1).cpu().numpy() if self.estimates else nothing
@@ -493,7 +638,7 @@ class _Run:
                 return np.asarray(self.tiles.result()[0].array)
             stack = torch.cat([*earlier, progress.preview()], dim=1).mean(dim=0)
             values = self.prepared.values(stack.cpu().numpy())[0]
-            return values if self.sample is None else sample.placed(*self.sample, values)
+            return values if self.large is None else sample.placed(self.large.image, self.large.places, values)
 
         return Progress(
             step=before + progress.step,
@@ -505,21 +650,27 @@ class _Run:
             eta=progress.eta + (self.parts - done - 1) * (progress.eta + progress.seconds),
             memory=progress.memory,
             preview=preview,
+            tiles=progress.tiles,
         )
 
 
 class _Saving:
     """The checkpoint as the fit at work sees it: its own state, beside that of the fits before."""
 
-    def __init__(self, checkpoint: Checkpoint, done: Callable[[], dict[str, Any]]) -> None:
-        self._checkpoint, self._done, self.due = checkpoint, done, checkpoint.due
+    def __init__(self, checkpoint: Checkpoint, run: _Run) -> None:
+        self._run, self.due = run, checkpoint.due
         saved = checkpoint.state
         # Of the first fit that is not complete; later ones begin.
         self.state: dict[str, Any] | None = None if saved is None else saved["fit"]
         checkpoint.state = None
+        if self.state is None:
+            run.known = {}
 
     def save(self, state: dict[str, Any]) -> None:
-        self._checkpoint.save({**self._done(), "fit": state})
+        self._run.save(state)
+
+    def end(self, state: dict[str, Any]) -> None:
+        self._run.state = state
 
 
 def _start(

@@ -44,11 +44,14 @@ class Crew:
         What a job takes of a worker.
     own
         Whether they end with the batch.
+    most
+        How many there will be; ``None`` where others decide that.
     """
 
     client: Client
     resources: dict[str, float]
     own: bool
+    most: int | None = None
 
     def count(self) -> int:
         """How many jobs can run at once."""
@@ -64,7 +67,14 @@ class Crew:
 
 @contextmanager
 def crew(
-    recipe: Recipe, jobs: int, *, workers: int | None, threads: int | None, scheduler: str | None, slurm: str | None
+    recipe: Recipe,
+    jobs: int,
+    *,
+    shared: bool = False,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    slurm: str | None,
 ) -> Iterator[Crew]:
     """Gather the workers of a batch.
 
@@ -74,6 +84,8 @@ def crew(
         Says which device is wanted.
     jobs
         How many there are to do.
+    shared
+        Whether several workers may share one.
     workers
         How many jobs run at once; by default one per GPU, or as many as this machine's cores and memory allow.
     threads
@@ -104,7 +116,7 @@ def crew(
                 with _slurm(slurm, workers or 1, threads) as found:
                     yield found
             else:
-                with _local(recipe, jobs, workers, threads) as found:
+                with _local(recipe, jobs, workers, threads, shared=shared) as found:
                     yield found
     finally:
         for log, level in zip(logs, before, strict=True):
@@ -112,13 +124,15 @@ def crew(
 
 
 @contextmanager
-def _local(recipe: Recipe, jobs: int, workers: int | None, threads: int | None) -> Iterator[Crew]:
+def _local(recipe: Recipe, jobs: int, workers: int | None, threads: int | None, *, shared: bool) -> Iterator[Crew]:
     gpus = _gpus(recipe)
     cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1
+    # On the CPU a single scan is learned from faster with all cores than by one of several workers.
+    idle = shared and (workers is not None or bool(gpus))
     if workers is None:
         fits = psutil.virtual_memory().available // MEMORY
         workers = len(gpus) if gpus else max(1, min(cores, fits))
-    workers = min(workers, jobs)
+    workers = workers if idle else min(workers, jobs)
     threads = threads or max(1, cores // workers)
     with tempfile.TemporaryDirectory(prefix="dip-sci-", ignore_cleanup_errors=True) as scratch:
         specs = {}
@@ -143,7 +157,7 @@ def _local(recipe: Recipe, jobs: int, workers: int | None, threads: int | None) 
             SpecCluster(workers=specs, scheduler=boss, silence_logs=logging.CRITICAL) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
-            yield Crew(client, {JOB: 1}, own=True)
+            yield Crew(client, {JOB: 1}, own=True, most=workers)
 
 
 def _gpus(recipe: Recipe) -> list[str]:
@@ -210,7 +224,7 @@ def _slurm(text: str, workers: int, threads: int | None) -> Iterator[Crew]:
         with cluster, Client(cluster, set_as_default=False) as client:
             # Not `scale`: a SLURM job that reaches its walltime is to be followed by another.
             cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
-            yield Crew(client, {JOB: 1}, own=True)
+            yield Crew(client, {JOB: 1}, own=True, most=workers)
 
 
 def _slurm_options(text: str) -> dict[str, str]:

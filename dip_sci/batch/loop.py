@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import queue
 import secrets
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import distributed
 
-from dip_sci import __version__, logs
+from dip_sci import __version__, logs, sample
 from dip_sci.batch import manifest as states
 from dip_sci.batch import plan, remote, reports
 from dip_sci.batch.cluster import crew
@@ -44,7 +45,28 @@ COUNT_EVERY = 2.0
 LOST_AFTER = 10.0
 """Seconds without the scheduler after which it is taken to be gone."""
 
+LEARN = slice(0, 0)
+"""None of a large image's tiles: only to learn from it."""
+
 SCHEDULER_GONE = "The dask scheduler was gone before it was done."
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A job that is out: a scan, or of a large one the learning (`LEARN`) or some of its tiles."""
+
+    task: Task
+    future: Future
+    tiles: slice | None
+
+
+@dataclass
+class _Sharing:
+    """A large scan that several workers are at: since when, how many, and the share that each has done."""
+
+    facts: dict[str, Any]
+    since: float
+    done: dict[str, float]
 
 
 @dataclass
@@ -150,8 +172,15 @@ def run(
         manifest.add(states.BATCH, version=__version__, options=options, recipe=recipe.model_dump(mode="json"))
         batch = _Batch(manifest, todo, options, stop or threading.Event(), abandon or threading.Event(), show)
         if todo.todo:
-            count = len(todo.todo)
-            with crew(recipe, count, workers=workers, threads=threads, scheduler=scheduler, slurm=slurm) as hands:
+            with crew(
+                recipe,
+                len(todo.todo),
+                shared=_may_be_shared(todo, recipe),
+                workers=workers,
+                threads=threads,
+                scheduler=scheduler,
+                slurm=slurm,
+            ) as hands:
                 batch.work(hands)
         batch.end()
         if report:
@@ -177,7 +206,8 @@ class _Batch:
         self.stop, self.abandon = stop, abandon
         self.waiting = list(reversed(todo.todo))
         self.standing = Standing(len(todo.todo) + len(todo.done) + len(todo.refused), skipped=len(todo.done))
-        self.at_work: dict[str, tuple[Task, Future]] = {}
+        self.at_work: dict[str, _Piece] = {}
+        self.sharing: dict[str, _Sharing] = {}
         self.finished: queue.SimpleQueue[tuple[str, Future]] = queue.SimpleQueue()
         self.lost_at: float | None = None
         event("batch begins", todo=len(todo.todo), done_before=len(todo.done), refused=len(todo.refused))
@@ -186,9 +216,9 @@ class _Batch:
 
     def work(self, crew: Crew) -> None:
         """Keep the workers busy until nothing is left, or as long as it is wanted."""
-        client = crew.client
+        client, self.crew = crew.client, crew
         client.subscribe_topic(remote.TOPIC, self._told)
-        flag = f"dip-sci-abandoned-{secrets.token_hex(8)}"
+        self.flag = f"dip-sci-abandoned-{secrets.token_hex(8)}"
         counted = -COUNT_EVERY
         while self.at_work or (self.waiting and not self.stop.is_set()):
             if time.monotonic() - counted > COUNT_EVERY:
@@ -199,9 +229,9 @@ class _Batch:
             self.standing.stopped = self.stop.is_set()
             if client.status == "running" and not self.stop.is_set():
                 while self.waiting and len(self.at_work) < self.standing.workers:
-                    self._begin(self.waiting.pop(), crew, flag)
+                    self._begin(self.waiting.pop())
             if self.abandon.is_set():
-                self._give_up(client, flag)
+                self._give_up(client)
                 return
             self.show(self.standing)
             with suppress(queue.Empty):
@@ -214,36 +244,71 @@ class _Batch:
         event("batch ends", done=len(standing.done), failed=len(standing.failed), left=standing.left)
         self.show(standing)
 
-    def _begin(self, task: Task, crew: Crew, flag: str) -> None:
+    def _begin(self, task: Task) -> None:
         # On the disk before the worker can write anything: what is found there later is this batch's own.
         self.manifest.add(states.RUNNING, task.name, **task.facts(), options=self.options, version=__version__)
         event("job begins", job=log_name(task.name), bytes=task.size)
-        future = crew.client.submit(
+        self.standing.running[task.name] = 0.0
+        # Whether others are idle is known when it has been learned from.
+        self._submit(task, None if self.crew.most == 1 else LEARN)
+
+    def _submit(self, task: Task, tiles: slice | None, key: str | None = None) -> None:
+        key = key or task.name
+        future = self.crew.client.submit(
             remote.work_remotely,
-            task.job,
-            task.name,
-            flag,
+            replace(task.job, tiles=tiles),
+            key,
+            self.flag,
             __version__,
-            resources=crew.resources,
+            resources=self.crew.resources,
             pure=False,
             retries=0,
         )
-        self.at_work[task.name] = (task, future)
-        self.standing.running[task.name] = 0.0
-        future.add_done_callback(lambda ended, name=task.name: self.finished.put((name, ended)))
+        self.at_work[key] = _Piece(task, future, tiles)
+        future.add_done_callback(lambda ended: self.finished.put((key, ended)))
 
-    def _end(self, name: str, future: Future) -> None:
-        task, _ = self.at_work.pop(name)
-        self.standing.running.pop(name)
-        if future.status == "finished":
-            outcome: Outcome = future.result()
-            if outcome.error is None:
-                self._done(task, outcome)
-            else:
-                self._failed(task, outcome.error, outcome.facts)
+    def _end(self, key: str, future: Future) -> None:
+        piece = self.at_work.pop(key)
+        task, outcome = piece.task, future.result() if future.status == "finished" else None
+        if task.name in self.sharing and piece.tiles is not None:
+            # Whatever became of it: who puts the tiles together does those that are missing, or says why it cannot.
+            self.sharing[task.name].done[key] = 1.0
+            if not any(other.task is task for other in self.at_work.values()):
+                self._submit(task, None)
+        elif outcome is not None and outcome.tiles is not None:
+            self._share_out(task, outcome)
         else:
-            self._failed(task, _why(future))
+            self._ended(task, future, outcome)
         future.release()
+
+    def _share_out(self, task: Task, learned: Outcome) -> None:
+        """Give a large scan's tiles to all who have nothing else to do; where that is one, it does the rest alone."""
+        free = self.standing.workers - len(self.at_work)
+        hands = 1 if self.waiting and not self.stop.is_set() else max(min(free, learned.tiles or 0), 1)
+        since = time.monotonic() - learned.facts["seconds"]
+        sharing = self.sharing[task.name] = _Sharing({"began": learned.facts["began"], "workers": hands}, since, {})
+        event("tiles", job=log_name(task.name), tiles=learned.tiles, workers=hands)
+        if hands == 1:
+            self._submit(task, None)
+            return
+        ends = [(learned.tiles or 0) * n // hands for n in range(hands + 1)]
+        for n, (a, b) in enumerate(itertools.pairwise(ends), start=1):
+            sharing.done[f"{task.name}#{n}"] = 0.0
+            self._submit(task, slice(a, b), f"{task.name}#{n}")
+
+    def _ended(self, task: Task, future: Future, outcome: Outcome | None) -> None:
+        self.standing.running.pop(task.name)
+        sharing = self.sharing.pop(task.name, None)
+        if outcome is None:
+            self._failed(task, _why(future))
+            return
+        if sharing is not None:
+            seconds = round(time.monotonic() - sharing.since, 2)
+            outcome = replace(outcome, facts=outcome.facts | sharing.facts | {"seconds": seconds})
+        if outcome.error is None:
+            self._done(task, outcome)
+        else:
+            self._failed(task, outcome.error, outcome.facts)
 
     def _done(self, task: Task, outcome: Outcome) -> None:
         self.standing.done.append(task.name)
@@ -260,8 +325,14 @@ class _Batch:
 
     def _told(self, said: tuple[float, dict[str, Any]]) -> None:
         _, what = said
-        if what.get("job") in self.standing.running:
-            self.standing.running[what["job"]] = what["share"]
+        piece = self.at_work.get(what.get("job", ""))
+        if piece is None or piece.task.name not in self.standing.running:
+            return
+        sharing = self.sharing.get(piece.task.name)
+        if sharing is not None and what["job"] in sharing.done:
+            sharing.done[what["job"]] = what["share"]
+            what = {"share": sum(sharing.done.values()) / len(sharing.done)}
+        self.standing.running[piece.task.name] = what["share"]
 
     def _check(self, client: Client) -> None:
         """Give up where the scheduler is gone."""
@@ -271,27 +342,37 @@ class _Batch:
         self.lost_at = self.lost_at or time.monotonic()
         if client.status == "connecting" and time.monotonic() - self.lost_at < LOST_AFTER:
             return
-        for name in list(self.at_work):
-            task, _ = self.at_work.pop(name)
-            self.standing.running.pop(name)
+        for task in self._tasks_at_work():
+            self.standing.running.pop(task.name)
             self._failed(task, SCHEDULER_GONE)
+        self.at_work.clear()
         event("scheduler lost", level=logging.ERROR)
         raise BatchError(
             f"The dask scheduler is gone: {len(self.standing.done)} scans are done, {self.standing.left} are left. "
             "Start it and run the same command again; what is done stays done."
         )
 
-    def _give_up(self, client: Client, flag: str) -> None:
+    def _give_up(self, client: Client) -> None:
         with suppress(OSError):
-            distributed.Event(flag, client=client).set()
-        for name in list(self.at_work):
-            task, future = self.at_work.pop(name)
+            distributed.Event(self.flag, client=client).set()
+        for piece in self.at_work.values():
             with suppress(OSError):
-                future.cancel()
-            self.standing.running.pop(name)
-            self.standing.abandoned.append(name)
-            self.manifest.add(states.ABANDONED, name, **task.facts(), options=self.options)
-            event("job abandoned", job=log_name(name))
+                piece.future.cancel()
+        for task in self._tasks_at_work():
+            self.standing.running.pop(task.name)
+            self.standing.abandoned.append(task.name)
+            self.manifest.add(states.ABANDONED, task.name, **task.facts(), options=self.options)
+            event("job abandoned", job=log_name(task.name))
+        self.at_work.clear()
+
+    def _tasks_at_work(self) -> list[Task]:
+        """Return the scans that are at work, each once, by however many workers."""
+        return list({piece.task.name: piece.task for piece in self.at_work.values()}.values())
+
+
+def _may_be_shared(todo: Plan, recipe: Recipe) -> bool:
+    """Whether one of the scans may be so large that several workers can do its tiles; files may be packed."""
+    return recipe.output.tile is not None or any(4 * task.size > sample.LARGE for task in todo.todo)
 
 
 def log_name(name: str) -> str:

@@ -33,8 +33,8 @@ def work_remotely(job: Job, name: str, flag: str, version: str) -> Outcome:
         return Outcome(f"The worker has dip_sci {__version__}, the batch {version}; install the same.", {})
     worker, flagged = get_worker(), Event(flag, client=get_client())
 
-    def tell(step: int, steps: int) -> None:
-        worker.log_event(TOPIC, {"job": name, "share": step / max(steps, 1)})
+    def tell(share: float) -> None:
+        worker.log_event(TOPIC, {"job": name, "share": share})
 
     try:
         return work(job, worker.state.nthreads, tell, flagged.is_set)

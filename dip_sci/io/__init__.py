@@ -44,7 +44,8 @@ def read(
         series or file of several echoes, b-values or times, and which image of an ND2, LIF or CZI file of several.
     lazy
         Leave the values in the file where they can be read part by part: OME-Zarr, uncompressed NIfTI and
-        TIFF. The image's array is a `Lazy` one then; for other files this does nothing.
+        TIFF; a large zipped NIfTI file is unpacked into a temporary one (in TMPDIR). The image's array is a `Lazy`
+        one then; for other files this does nothing.
 
     Returns
     -------

@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dip_sci.errors import ReadError
 from dip_sci.image import AXES
+from dip_sci.lazy import boxes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from dip_sci.image import Image
+
+SLAB = 2**25
+"""Bytes that are written at once."""
 
 LENGTHS = {
     "angstrom": 1e-10,
@@ -109,6 +116,35 @@ def arranged(array: NDArray[Any], axes: str, wanted: str) -> NDArray[Any]:
         if letter not in axes:
             array = array[(slice(None),) * i + (None,)]
     return array
+
+
+def slabs(array: NDArray[Any], axes: str, wanted: str, nbytes: int | None = None) -> Iterator[NDArray[Any]]:
+    """Yield an array part by part in the order in which a file of other axes holds its values, first to last.
+
+    Parameters
+    ----------
+    array
+        Values, dimensions named by `axes`; they may still be in a file.
+    axes, wanted
+        As for `arranged`.
+    nbytes
+        About how much is yielded at once.
+
+    Yields
+    ------
+    ndarray
+        Dimensions named by `wanted`.
+    """
+    length = dict(zip(axes, array.shape, strict=True))
+    # What follows a dimension that is cut is whole, and what comes before it is one.
+    part, room = [1] * len(wanted), max((nbytes or SLAB) // array.dtype.itemsize, 1)
+    shape = tuple(length.get(a, 1) for a in wanted)
+    for axis in reversed(range(len(wanted))):
+        part[axis] = min(shape[axis], max(room, 1))
+        room //= shape[axis]
+    for box in boxes(shape, tuple(part)):
+        place = dict(zip(wanted, box, strict=True))
+        yield arranged(np.asarray(array[tuple(place[a] for a in axes)]), axes, wanted)
 
 
 def renamed(image: Image, axes: str | None, path: Path) -> Image:

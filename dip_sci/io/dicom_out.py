@@ -195,22 +195,23 @@ def _pixels(path: Path, image: Image, part: _Part, dataset: Dataset, *, kept: bo
     if (before.dtype.itemsize * 8, before.dtype.kind == "i") != (dataset.BitsAllocated, dataset.PixelRepresentation):
         raise WriteError(f"{path} cannot be written: {part.file} was decoded to {before.dtype}, not as it announces.")
     stacked = image.array.ndim == (4 if image.axes.endswith("S") else 3)
-    values, valid = (a if a is None or stacked else a[None] for a in (image.array, image.valid))
-    assert values is not None
-    if not np.isfinite(values[list(part.places)]).all():
-        raise WriteError(f"{path} cannot hold values that are not finite; write .nii.gz or .tif.")
-    out = np.empty((len(part.places), *values.shape[1:]), before.dtype)
+    out = np.empty((len(part.places), *image.shape[1 if stacked else 0 :]), before.dtype)
     total = 0
     limits = stored_limits(before, dataset)
     for i, (plane, k) in enumerate(zip(part.planes, part.places, strict=True)):
-        out[i], clipped = stored_values(values[k], plane, dataset, limits, before.dtype)
+        # The image may still be in a file: each plane is read once.
+        at = k if stacked else ...
+        values = np.asarray(image.array[at])
+        if not np.isfinite(values).all():
+            raise WriteError(f"{path} cannot hold values that are not finite; write .nii.gz or .tif.")
+        out[i], clipped = stored_values(values, plane, dataset, limits, before.dtype)
         if kept:
-            untouched = same_as_before(
-                values[k], None if valid is None else valid[k], before[plane.frame], plane, dataset
-            )
+            measured = None if image.valid is None else image.valid[at]
+            untouched = same_as_before(values, measured, before[plane.frame], plane, dataset)
             out[i] = np.where(untouched, before[plane.frame], out[i])
         else:
-            untouched = np.zeros(values[k].shape, bool) if valid is None or plane.padding is None else ~valid[k]
+            padded = image.valid is not None and plane.padding is not None
+            untouched = ~image.valid[at] if padded and image.valid is not None else np.zeros(values.shape, bool)
             out[i][untouched] = (plane.padding or (0, 0))[0]
         total += int((clipped & ~untouched).sum())
     return out, total, not kept or not np.array_equal(out, before[[plane.frame for plane in part.planes]])

@@ -17,14 +17,16 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import nibabel as nib
 import numpy as np
 from nibabel.imageglobals import logger
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import Image, Source
-from dip_sci.io.axes import LENGTHS, TIMES, arranged, convert, renamed
+from dip_sci.io.axes import LENGTHS, SLAB, TIMES, convert, renamed, slabs
 from dip_sci.io.files import DEFLATE_RATIO
 from dip_sci.io.nifti_guard import refuse_extensions, refuse_unfit
+from dip_sci.io.unpacked import Unpacked, is_large
 from dip_sci.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -53,9 +55,14 @@ def read(path: Path, axes: str | None = None, *, lazy: bool = False) -> Image:
     with ExitStack() as open_files, _quiet():
         loaded, size = _open(path, open_files)
         header = loaded.header
-        lazy = lazy and not _is_zipped(path) and str(loaded.file_map["image"].fileobj.name) == str(path)
-        refuse_unfit(loaded, path, size, whole=not lazy)
-        array = cast("NDArray[Any]", _mapped(loaded, path)) if lazy else _values(loaded, path).T
+        stays: Path | Unpacked | None = None
+        if lazy and str(loaded.file_map["image"].fileobj.name) == str(path):
+            stays = path
+            if _is_zipped(path):
+                refuse_unfit(loaded, path, size, whole=False)
+                stays = _unzipped(loaded, path) if is_large(_nbytes(loaded)) else None
+        refuse_unfit(loaded, path, size, whole=stays is None)
+        array = cast("NDArray[Any]", _mapped(loaded, stays)) if stays is not None else _values(loaded, path).T
     spacing, units = _grid(header)
     affine, notes = _affine(loaded)
     image = Image(
@@ -146,15 +153,9 @@ def _values(loaded: Any, path: Path) -> NDArray[Any]:
     """Return the values in the file's order of dimensions (x first), scaled where the file says so."""
     try:
         raw = np.asarray(loaded.dataobj.get_unscaled())
-        # gzip checks its sum at the end only, and nibabel stops before it.
-        body = loaded.file_map["image"].fileobj
-        for _ in range(REST_CHUNKS):
-            if not body.read(1 << 20):
-                break
+        _to_the_end(loaded.file_map["image"].fileobj)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ReadError(
-            f"{path} is truncated or damaged: its pixels end too early. Copy or export it again."
-        ) from error
+        raise _ends_early(path) from error
     slope, inter = float(loaded.dataobj.slope), float(loaded.dataobj.inter)
     dtype = _read_type(raw.dtype, slope, inter)
     if slope == 1 and inter == 0:
@@ -165,7 +166,43 @@ def _values(loaded: Any, path: Path) -> NDArray[Any]:
     return scaled
 
 
-def _mapped(loaded: Any, path: Path) -> Lazy:
+def _to_the_end(body: IO[bytes]) -> None:
+    """Read what comes after the pixels: gzip checks its sum at the end only."""
+    for _ in range(REST_CHUNKS):
+        if not body.read(1 << 20):
+            return
+
+
+def _ends_early(path: Path) -> ReadError:
+    return ReadError(f"{path} is truncated or damaged: its pixels end too early. Copy or export it again.")
+
+
+def _nbytes(loaded: Any) -> int:
+    return int(np.prod(loaded.header.get_data_shape(), dtype=object)) * int(loaded.dataobj.dtype.itemsize)
+
+
+def _unzipped(loaded: Any, path: Path) -> Unpacked:
+    """Return a temporary file with what a compressed one holds up to the end of its pixels."""
+    body, nbytes = loaded.file_map["image"].fileobj, int(loaded.dataobj.offset) + _nbytes(loaded)
+    body.seek(0)
+
+    def blocks() -> Iterator[bytes]:
+        left = nbytes
+        try:
+            while left:
+                block = body.read(min(left, SLAB))
+                if not block:
+                    raise _ends_early(path)
+                left -= len(block)
+                yield block
+            _to_the_end(body)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _ends_early(path) from error
+
+    return Unpacked(blocks(), nbytes, path)
+
+
+def _mapped(loaded: Any, place: Path | Unpacked) -> Lazy:
     """Return the values of an uncompressed file, which stay in it, x last."""
     stored, offset = loaded.dataobj.dtype, int(loaded.dataobj.offset)
     slope, inter = float(loaded.dataobj.slope), float(loaded.dataobj.inter)
@@ -174,7 +211,8 @@ def _mapped(loaded: Any, path: Path) -> Lazy:
 
     def part(box: tuple[slice, ...]) -> NDArray[Any]:
         # Opened for each part: the system counts the pages of an open map as memory in use.
-        values = np.memmap(path, stored, "r", offset, shape)[box]
+        file = place.file if isinstance(place, Unpacked) else place
+        values = np.memmap(file, stored, "r", offset, shape)[box]
         if (slope, inter) == (1, 0):
             return values.astype(dtype)
         return (np.asarray(values, np.float64) * slope + inter).astype(dtype)
@@ -245,27 +283,37 @@ def check(path: Path, image: Image) -> None:
 
 
 def write(path: Path, image: Image) -> None:
-    """Write a NIfTI file with the type of the image's array; see `dip_sci.io.write`."""
+    """Write a NIfTI file with the type of the image's array, slab by slab; see `dip_sci.io.write`."""
     array = _storable(image.array, image, path)
-    # From the slowest dimension present to x; x comes first in the file.
+    # From the slowest dimension present to x; x comes first in the file, and is the fastest there, too.
     wanted = AXES[min(AXES.index(a) for a in image.axes) :]
-    array = arranged(array, image.axes, wanted).T
+    header = _header(image, tuple(image.size_of(a) for a in reversed(wanted)), array.dtype)
+    with _quiet(), ImageOpener(path, "wb") as file:
+        header.write_to(file)
+        file.write(b"\0" * (header.get_data_offset() - file.tell()))
+        for slab in slabs(array, image.axes, wanted):
+            file.write(np.ascontiguousarray(slab, header.get_data_dtype()).data)
+
+
+def _header(image: Image, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """Return the header of the file to write, of a shape that begins with x."""
     source = _source_header(image)
-    header = _new_header(source, wide=max(array.shape) > np.iinfo(np.int16).max)
+    header = _new_header(source, wide=max(shape) > np.iinfo(np.int16).max)
     pixdim = header["pixdim"].copy()
-    header.set_data_shape(array.shape)
-    if source is not None and len(source.get_data_shape()) == array.ndim:
+    header.set_data_shape(shape)
+    if source is not None and len(source.get_data_shape()) == len(shape):
         # set_data_shape forgets the repetition time that a 3D header may carry.
         header["pixdim"] = pixdim
-    header.set_data_dtype(array.dtype)
-    header.set_slope_inter(1, 0)
     space, time = _units(image, source)
     _set_spacing(header, image, space, time)
     _set_orientation(header, image, source)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    with _quiet():
-        # Without an affine nibabel leaves the header's orientation as it was set above.
-        kind(array, None, header, dtype=array.dtype).to_filename(path)
+    # One value stands for all of them. Without an affine nibabel leaves the orientation as it was set above.
+    whole = kind(np.broadcast_to(np.zeros((), dtype), shape), None, header, dtype=dtype)
+    whole.update_header()
+    whole.header.set_data_dtype(dtype)
+    whole.header.set_slope_inter(1, 0)
+    return whole.header
 
 
 def _storable(array: NDArray[Any], image: Image, path: Path) -> NDArray[Any]:

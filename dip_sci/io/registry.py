@@ -164,8 +164,9 @@ FORMATS: tuple[Format, ...] = (
         _is_dicom,
         "dip_sci.io.dicom",
         serial=True,
+        streams=True,
     ),
-    Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti", lazy=True),
+    Format("nifti", "a NIfTI file", (".nii", ".nii.gz"), _is_nifti, "dip_sci.io.nifti", lazy=True, streams=True),
     Format("tiff", "a TIFF file", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), _is_tiff, "dip_sci.io.tiff", lazy=True),
     Format("nrrd", "an NRRD file", (".nrrd",), _is_nrrd, "dip_sci.io.nrrd"),
     Format(

@@ -1,5 +1,6 @@
 """How a batch ends: by Ctrl-C, by a killed process, without its scheduler, on a full disk; and what is there then."""
 
+import json
 import os
 import signal
 import socket
@@ -67,6 +68,49 @@ def results(folder):
 def end_of(process):
     _, err = process.communicate(timeout=PATIENCE)
     return process.returncode, " ".join(err.decode().split())
+
+
+TILES = ["--generator.ndim", "2d", "--output.tile", "128", "--threads", "1"]
+
+
+@pytest.fixture
+def volume(tmp_path, scan):
+    """Large where tiles have an edge of 128."""
+    return scan(tmp_path / "in" / "volume.nii.gz", shape=(210, 200, 6), dtype=np.int16)
+
+
+def logged(out, what):
+    lines = (out / "batch.log").read_text().splitlines() if (out / "batch.log").exists() else []
+    return [entry for entry in map(json.loads, lines) if entry.get("event") == what]
+
+
+def test_two_workers_share_a_large_volume(tmp_path, volume, flags):
+    for workers in (1, 2):
+        with batch_of(volume, "-o", tmp_path / f"out{workers}", "--workers", workers, *flags, *TILES) as process:
+            code, err = end_of(process)
+            assert code == 0, err
+    one, two = ((tmp_path / f"out{n}" / "volume.nii.gz").read_bytes() for n in (1, 2))
+    assert one == two
+    entry = batch.status(tmp_path / "out2")["volume.nii.gz"]
+    assert entry["workers"] == 2
+    assert logged(tmp_path / "out2", "tiles")
+    assert not (tmp_path / "out2" / ".checkpoints").exists()
+    assert "workers" not in batch.status(tmp_path / "out1")["volume.nii.gz"]
+
+
+def test_a_worker_killed_among_its_tiles_is_replaced(tmp_path, volume, flags):
+    # More passes: a tile takes long enough to be caught at.
+    flags[flags.index("--supervision.passes") + 1] = "24"
+    flags, out = [*flags, *TILES], tmp_path / "out"
+    with batch_of(volume, "-o", tmp_path / "alone", "--workers", 1, *flags) as process:
+        assert end_of(process)[0] == 0
+    with batch_of(volume, "-o", out, "--workers", 2, *flags) as process:
+        until(lambda: len(list(out.glob(".checkpoints/*.tiles/*.npy"))) > 1, process)
+        workers = [p for p in psutil.Process(process.pid).children(recursive=True) if p.cpu_percent(0.2) > 20]
+        os.kill(workers[0].pid, signal.SIGKILL)
+        code, err = end_of(process)
+        assert code == 0, err
+    assert (out / "volume.nii.gz").read_bytes() == (tmp_path / "alone" / "volume.nii.gz").read_bytes()
 
 
 def test_ctrl_c_once_finishes_what_is_at_work(scans, endless, tmp_path):

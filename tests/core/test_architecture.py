@@ -39,7 +39,7 @@ LAYERS = [
     ["supervision", "decompression"],
     ["supervision_scale"],
     ["stopping", "averaging"],
-    ["fit", "checkpoint"],
+    ["fit", "checkpoint", "finished"],
     ["compression"],
     ["quality", "baseline", "patches", "choices", "preparation"],
     ["combination", "preferences", "restoration"],
@@ -55,7 +55,7 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 
-KNOW_IO = {"checkpoint", "job", "batch", "cli", "napari_plugin", "compression", "decompression"}
+KNOW_IO = {"checkpoint", "finished", "job", "batch", "cli", "napari_plugin", "compression", "decompression"}
 """Those at the ends of the way; between them an Image is all there is. A compressed image is a file."""
 
 NOBODY_IMPORTS = {"bm3d", "bm4d", "SimpleITK", "torchvision"}

@@ -13,8 +13,10 @@ import torch
 from scenes import noisy, tiny
 
 from dip_sci import checkpoint as module
+from dip_sci import functions, patches
 from dip_sci.checkpoint import Checkpoint
 from dip_sci.errors import WriteError
+from dip_sci.finished import first_of
 from dip_sci.restore import denoise, iter_restore
 
 FULL = {"supervision": {"kind": "full"}}
@@ -79,6 +81,60 @@ def test_a_run_cut_off_anywhere_ends_bit_equal(way, tmp_path, monkeypatch):
         again = denoise(image, recipe, checkpoint=path)
         same(whole, again)
         assert any("went on from a checkpoint" in note for note in again.report.notes)
+
+
+def _asked(name, image, recipe, path):
+    """Each of the tasks beside denoising, through its public function."""
+    missing = np.zeros(image.shape, bool)
+    missing[:, 5:9, 6:11] = True
+    psf = np.zeros((3, 3), np.float32)
+    psf[1], psf[:, 1] = 0.2, 0.2
+    given = {"inpaint": missing, "super_resolve": 2, "fuse": image.array, "deconvolve": psf}
+    return getattr(functions, name)(image, given[name], recipe, checkpoint=path)
+
+
+@pytest.mark.parametrize("name", ["inpaint", "super_resolve", "fuse", "deconvolve"])
+def test_every_task_goes_on_from_its_checkpoint(name, tmp_path, monkeypatch):
+    image, recipe, path = image_of("hide"), tiny(fit={"steps": 12}), tmp_path / "run.npz"
+    whole = _asked(name, image, recipe, None)
+    save, left = Checkpoint.save, [6]
+
+    def cut(self, state):
+        save(self, state)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        _asked(name, image, recipe, path)
+    again = _asked(name, image, recipe, path)
+    assert np.array_equal(again.image.array, whole.image.array)
+    # Where noise is removed first, that is what was cut off.
+    assert first_of(path).exists() or any("went on from a checkpoint" in note for note in again.report.notes)
+
+
+def test_what_the_blends_methods_have_made_is_not_made_again(tmp_path, monkeypatch):
+    image, recipe = image_of("blend"), recipe_of("blend")
+    made = []
+    for name in ("low_rank", "refined"):
+        method = getattr(patches, name)
+        monkeypatch.setattr(patches, name, lambda *given, m=method, n=name: made.append(n) or m(*given))
+    whole = denoise(image, recipe)
+    all_made = list(made)
+    assert {"low_rank", "refined"} <= set(all_made)
+    steps = sum(1 for _ in iter_restore(image, recipe))
+    left = []
+    for after in (*range(STEPS + 2, steps, 6), steps):
+        path = tmp_path / f"{after}.npz"
+        cut_off(image, recipe, path, after)
+        made.clear()
+        same(whole, denoise(image, recipe, checkpoint=path))
+        left.append(len(made))
+    assert left == sorted(left, reverse=True)
+    assert left[0] == len(all_made)
+    # What was being made when it was cut off, at most.
+    assert left[-1] <= 1
 
 
 def test_cut_off_again_and_again_it_ends_bit_equal(tmp_path):

@@ -72,7 +72,7 @@ def test_what_changes_everywhere_alike_shows_no_tiles(axes):
     sizes = {"T": 2, "C": 2, "S": 3, "Z": 12, "Y": 70, "X": 90}
     values = np.random.default_rng(1).normal(100, 9, [sizes[a] for a in axes]).astype(np.float32)
     done = tiles(Image(values, axes), brighter)
-    assert len(done.boxes) > 3
+    assert len(done.planned) > 3
     list(done.run())
     change = done.result()[0].array - values
     # Half of the standard deviation, of each channel.

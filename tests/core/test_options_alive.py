@@ -72,9 +72,17 @@ TABLE = {
     "output.outside": ({}, "restore"),
     "output.classical": (SPLIT, "blend"),
 }
-ELSEWHERE = {"device", "generator.joint_channels", "output.known", "operator.kernel", "operator.denoise"}
+ELSEWHERE = {
+    "device",
+    "generator.joint_channels",
+    "output.known",
+    "output.tile",
+    "operator.kernel",
+    "operator.denoise",
+}
 """Options that no run of this volume can show: one needs another machine, one channels (test_stacks.py),
-one what is missing (test_inpainting.py), two a coarse image (test_super_resolution.py)."""
+one what is missing (test_inpainting.py), one a larger image (test_tiles.py), two a coarse one
+(test_super_resolution.py)."""
 
 RESULT = ("reason", "steps", "best_step", "data_terms", "stop_curve", "noise", "clipped")
 

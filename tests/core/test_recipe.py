@@ -68,6 +68,7 @@ OTHER = {
     "output.known": "restore",
     "output.outside": "restore",
     "output.classical": "beside",
+    "output.tile": 256,
 }
 
 WRONG = [

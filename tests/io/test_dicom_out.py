@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, MRImageStorage
 from dip_sci.errors import WriteError
 from dip_sci.image import Image
 from dip_sci.io import check_target, read, write
+from dip_sci.lazy import Lazy
 
 SAID = "Denoised by dip-sci 9.9; seed 3"
 
@@ -38,6 +39,23 @@ def test_an_unchanged_series_keeps_every_bit(series, stored, tmp_path):
     found = headers(tmp_path / "clean")
     assert [ds.file_meta.TransferSyntaxUID for ds in found] == [ExplicitVRLittleEndian] * 6
     np.testing.assert_array_equal([ds.pixel_array for ds in found], stored)
+
+
+def test_a_series_is_written_plane_by_plane(series, tmp_path):
+    image = read(series())
+    changed = image.array + 2
+    asked = []
+
+    def part(box):
+        asked.append(box[0].stop - box[0].start)
+        return changed[box]
+
+    write(tmp_path / "whole", image.with_array(changed))
+    write(tmp_path / "planes", image.with_array(Lazy(image.shape, image.dtype, part)))
+    assert set(asked) == {1}
+    for a, b in zip(headers(tmp_path / "whole"), headers(tmp_path / "planes"), strict=True):
+        assert a.SOPInstanceUID == b.SOPInstanceUID
+        assert a.PixelData == b.PixelData
 
 
 def test_a_derived_series_says_what_it_is(series, tmp_path):

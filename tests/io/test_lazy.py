@@ -1,14 +1,19 @@
 """Values that stay in their file: read part by part, copied chunk by chunk, never all at once."""
 
+import errno
+import os
+
 import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
-from dip_sci.errors import ReadError
+from dip_sci.errors import ReadError, WriteError
 from dip_sci.image import Image
-from dip_sci.io import ome_zarr, read, write
+from dip_sci.io import axes as axes_module
+from dip_sci.io import nifti, ome_zarr, read, unpacked, write
+from dip_sci.io.axes import arranged
 from dip_sci.lazy import Lazy, boxes
 
 RNG = np.random.default_rng(3)
@@ -65,6 +70,89 @@ def test_a_lazy_image_goes_into_every_format(tmp_path):
     lazy = read(write(tmp_path / "a.ome.zarr", IMAGE), lazy=True)
     for name in ("b.ome.zarr", "b.nii.gz", "b.tif", "b.ome.tif", "b.nrrd"):
         np.testing.assert_array_equal(np.squeeze(read(write(tmp_path / name, lazy)).array), VALUES)
+
+
+def watched(values, sizes):
+    """The values as a lazy array that notes how many bytes are asked for at once."""
+
+    def part(box):
+        sizes.append(values[box].nbytes)
+        return values[box].copy()
+
+    return Lazy(values.shape, values.dtype, part)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(("axes", "kind"), [("CZYX", "i2"), ("XZYC", "f4"), ("TYX", "?"), ("ZYX", ">u2"), ("YX", "i8")])
+def test_nifti_is_written_slab_by_slab(axes, kind, name, tmp_path, monkeypatch):
+    sizes = {"C": 3, "T": 4, "Z": 5, "Y": 30, "X": 40}
+    values = RNG.normal(100, 20, [sizes[a] for a in axes]).astype(kind)
+    image = Image(values, axes)
+    wanted = nifti.AXES[min(nifti.AXES.index(a) for a in axes) :]
+    plain = values.astype({"?": "u1", "i8": "i4"}.get(kind, kind))
+    judge = np.squeeze(arranged(plain, axes, wanted)).T
+    monkeypatch.setattr(axes_module, "SLAB", 2**30)
+    write(tmp_path / f"whole_{name}", image)
+    for slab in (1, 100, 40 * 70, 40 * 30 * 16):
+        monkeypatch.setattr(axes_module, "SLAB", slab)
+        asked = []
+        write(tmp_path / name, image.with_array(watched(values, asked)), overwrite=True)
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
+        # A row along X, or the fastest axis of the source where it is none, is the least.
+        assert kind == "i8" or max(asked) <= max(slab, 40 * values.itemsize)
+    found = nib.load(tmp_path / name)
+    np.testing.assert_array_equal(np.squeeze(found.dataobj), judge)
+
+
+def test_nibabel_writes_the_same_bytes(tmp_path):
+    image = read(_nifti(tmp_path / "a.nii", order=">"))
+    write(tmp_path / "ours.nii.gz", image)
+    header = nib.load(tmp_path / "a.nii").header
+    header.set_slope_inter(1, 0)
+    nib.Nifti1Image(image.array.T, None, header).to_filename(tmp_path / "theirs.nii.gz")
+    assert (tmp_path / "ours.nii.gz").read_bytes() == (tmp_path / "theirs.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.5])
+def test_a_large_zipped_file_is_unpacked_beside(slope, tmp_path, monkeypatch):
+    path = _nifti(tmp_path / "a.nii.gz", slope)
+    assert not read(path, lazy=True).is_lazy
+    monkeypatch.setattr(unpacked, "LARGE", 100)
+    lazy, whole = read(path, lazy=True), read(path)
+    assert lazy.is_lazy
+    assert lazy.dtype == whole.dtype
+    np.testing.assert_array_equal(lazy.array[1], whole.array[1])
+    np.testing.assert_array_equal(lazy.loaded().array, whole.array)
+    packed = path.read_bytes()
+    for damaged in (packed[: len(packed) * 4 // 5], packed[:-3], packed[:-8] + bytes(8)):
+        path.write_bytes(damaged)
+        with pytest.raises(ReadError, match="truncated or damaged"):
+            read(path, lazy=True)
+
+
+def test_no_room_to_unpack_is_said(tmp_path, monkeypatch):
+    def full(handle, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = _nifti(tmp_path / "a.nii.gz")
+    monkeypatch.setattr(unpacked, "LARGE", 100)
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(ReadError, match="cannot take while they are worked on"):
+        read(path, lazy=True)
+
+
+def test_a_failure_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(axes_module, "SLAB", 1000)
+
+    def part(box):
+        if box[0].start > 2:
+            raise OSError(28, "No space left on device")
+        return np.zeros([b.stop - b.start for b in box], np.int16)
+
+    broken = Image(np.zeros((8, 20, 30), np.int16), "ZYX").with_array(Lazy((8, 20, 30), np.int16, part))
+    with pytest.raises(WriteError, match="No space left on device"):
+        write(tmp_path / "a.nii.gz", broken)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_more_than_a_few_chunks_are_read_at_once(tmp_path, monkeypatch):
