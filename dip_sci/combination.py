@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,12 +192,12 @@ def combine(
         pilot, mixed = pilot + piloting.get(method.name, 0.0) * result, mixed + weights[method.name] * result
         baseline = result if method is best else baseline
     better: list[Tensor] = []
+    shares = {name: weights[name] for name in refined if weights[name] > 0}
     for n, ((y, sd), leading) in enumerate(zip(_images(problem), pilot, strict=True) if piloting else ()):
-        better.append(_once(known, f"refined, image {n}", _refined_image, y, leading, sd))
+        better.append(_once(known, f"refined, image {n}", _refined_image, y, leading, sd, tuple(shares)))
         yield LOOK + (1 - LOOK) * (parts - 1 + len(better) / len(network)) / parts
     if piloting:
-        shares = [weights[name] for name in refined]
-        mixed = sum((share * found for share, found in zip(shares, torch.stack(better, dim=1), strict=True)), mixed)
+        mixed = sum((w * found for w, found in zip(shares.values(), torch.stack(better, dim=1), strict=True)), mixed)
     yield 1.0
     yield Combination(mixed, baseline, weights, risks, piloting)
 
@@ -215,7 +216,9 @@ def _images(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(problem.filled(), problem.sigma, strict=True)
 
 
-def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], piloting: dict[str, float]) -> Tensor:
+def blend(
+    problem: Problem, estimate: Tensor, weights: dict[str, float], piloting: dict[str, float], *, coarse: bool = False
+) -> Tensor:
     """Mix a network's estimate with other methods' results by weights that are known.
 
     Parameters
@@ -226,9 +229,11 @@ def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], pilotin
         What the networks made of it, ``(K, N, C, *spatial)``.
     weights, piloting
         As of a `Combination`.
+    coarse
+        Gather fewer groups of like patches.
     """
     known = [m for correlated in (False, True) for m in classical_methods(correlated=correlated)]
-    methods = {m.name: m for m in [*known, Classical(LOW_RANK, patches.low_rank)]}
+    methods = {m.name: m for m in [*known, Classical(LOW_RANK, partial(patches.low_rank, coarse=coarse))]}
     pilot = piloting.get(NETWORK, 0.0) * estimate.mean(dim=0)
     mixed = weights.get(NETWORK, 1.0) * estimate
     for name in dict.fromkeys([*weights, *piloting]):
@@ -236,7 +241,15 @@ def blend(problem: Problem, estimate: Tensor, weights: dict[str, float], pilotin
         if name in methods and (share > 0 or leading > 0):
             result = _apply(methods[name].apply, problem, 1.0)
             pilot, mixed = pilot + leading * result, mixed + share * result
-    return _with_refined(problem, mixed, pilot, weights) if piloting else mixed
+    shares = {
+        name: share for name in patches.refinements(problem.observation.ndim - 2) if (share := weights.get(name, 0))
+    }
+    if not shares:
+        return mixed
+    for n, (image, sd) in enumerate(_images(problem)):
+        results = patches.refined(image, pilot[n], sd, only=shares, coarse=coarse)
+        mixed[:, n] += sum(share * found for share, found in zip(shares.values(), results, strict=True))
+    return mixed
 
 
 class _Look:
@@ -294,13 +307,5 @@ def _refinements(problem: Problem, pilot: Tensor, inflation: float) -> Tensor:
     return torch.stack([_refined_image(y, first, sd * inflation) for (y, sd), first in parts], dim=1)
 
 
-def _refined_image(image: Tensor, pilot: Tensor, sigma: Tensor) -> Tensor:
-    return torch.stack(list(patches.refined(image, pilot, sigma)))
-
-
-def _with_refined(problem: Problem, mixed: Tensor, pilot: Tensor, weights: dict[str, float]) -> Tensor:
-    """Add the filters that have a pilot to a blend of all others."""
-    shares = [weights.get(name, 0.0) for name in patches.refinements(problem.observation.ndim - 2)]
-    if not any(shares):
-        return mixed
-    return sum((share * found for share, found in zip(shares, _refinements(problem, pilot, 1.0), strict=True)), mixed)
+def _refined_image(image: Tensor, pilot: Tensor, sigma: Tensor, only: tuple[str, ...] | None = None) -> Tensor:
+    return torch.stack(patches.refined(image, pilot, sigma, only=only))

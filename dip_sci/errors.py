@@ -24,7 +24,7 @@ class RecipeError(DipSciError):
 
 
 class FitError(DipSciError):
-    """The fit did not succeed (it diverged twice, or ran out of memory)."""
+    """The fit did not succeed (it diverged at any rate, or ran out of memory)."""
 
 
 class BatchError(DipSciError):

@@ -40,6 +40,12 @@ CHECK_EVERY = 25
 """Steps between two good states to which a diverged fit goes back."""
 
 
+ODD = 5.0
+"""A step's data term counts as this many times the usual one at most."""
+
+RESTARTS = 3
+"""How often a fit that diverges goes on at half the rate."""
+
 CARRIED = ("restarts", "slow", "of_nothing", "watched", "data_terms", "stop_curve")
 """Attributes of a running fit that a saved state holds as they are."""
 
@@ -147,7 +153,7 @@ class Fitted:
     data_terms, stop_curve
         One value per step, and the rule's ``(step, value)`` points.
     restarts
-        1 if the fit diverged once and went on at half the rate.
+        How often the fit diverged and went on at half the rate.
     again
         Applies the fitted networks to another observation, in few passes or as many as are given; ``None`` where they
         never see one.
@@ -201,7 +207,8 @@ class _Health:
         if not math.isfinite(data_term):
             return True
         # The ratio of averages, not the average of ratios: a patch of empty background has almost no base term.
-        self.ours += 0.1 * (data_term - self.ours)
+        # And one odd patch is none: what has diverged stays so for the next ones.
+        self.ours += 0.1 * (min(data_term, ODD * max(self.ours, of_base)) - self.ours)
         self.base += 0.1 * (of_base - self.base)
         ratio = self.ours / max(self.base, 1e-12)
         self.lowest = min(self.lowest, ratio)
@@ -263,7 +270,7 @@ def iter_fit(
     Raises
     ------
     FitError
-        If the fit diverges again after it was restarted at half the rate.
+        If the fit diverges again after `RESTARTS` restarts, each at half the rate.
     """
     run = _Run(make_network, problem, supervision, rule, settings)
     step, reason = run.resume(checkpoint.state if checkpoint is not None else None)
@@ -407,14 +414,14 @@ class _Run:
         return verdict
 
     def restart(self, step: int) -> int:
-        """Go back to the last good state at half the rate; the second time, give up."""
-        if self.restarts:
+        """Go back to the last good state at half the rate; when that has been done often enough, give up."""
+        if self.restarts == RESTARTS:
             raise FitError(
-                f"The fit diverged at step {step}, again after a restart at half the rate "
-                f"({self.settings.rate / 2:g}). Set fit.rate to {self.settings.rate / 8:.2g} or less."
+                f"The fit diverged at step {step}, again after {RESTARTS} restarts at half the rate each "
+                f"({self.settings.rate * self.slow:g}). Set fit.rate to {self.settings.rate * self.slow / 4:.2g} or less."
             )
-        self.restarts = 1
-        self.slow = 0.5
+        self.restarts += 1
+        self.slow = 0.5**self.restarts
         good = copy.deepcopy(self.good)
         self._come_to(good)
         back: int = good["step"]

@@ -100,7 +100,7 @@ def pre_image(
     ImageError
         If the module does not take such an image.
     FitError
-        If the fit diverges twice.
+        If the fit diverges, and does so at an eighth of the rate, too.
 
     Notes
     -----

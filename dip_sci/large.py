@@ -231,7 +231,7 @@ class Tiles:
         with torch.no_grad():
             estimate = self.again(problem, self.passes)
             seen = prepared.judged(problem, estimate.mean(dim=0), 0)
-            found = blend(seen, estimate, *self.weights).cpu().numpy()
+            found = blend(seen, estimate, *self.weights, coarse=True).cpu().numpy()
         values, replaced = prepared.values(found.mean(axis=0))
         change = np.where(replaced, values - np.where(replaced, part.array, 0), 0)
         spread = np.zeros(values.shape, np.float32)

@@ -97,7 +97,8 @@ def denoise(
     Raises
     ------
     ImageError, RecipeError, FitError
-        If the image or the recipe cannot be used, or the fit diverges twice.
+        If the image or the recipe cannot be used, or the fit diverges
+        even at an eighth of its rate.
     WriteError
         If `checkpoint` is a file of another kind.
     """
@@ -613,8 +614,9 @@ class _Run:
             notes.append(
                 f"Only the first {len(fits)} of {parts} images were restored before the end; the rest is as it was."
             )
-        if any(f.restarts for f in fits):
-            notes.append("The fit diverged once and was restarted at half the rate.")
+        if restarts := max((f.restarts for f in fits), default=0):
+            times = "once" if restarts == 1 else f"{restarts} times"
+            notes.append(f"The fit diverged {times} and was restarted, each time at half the rate.")
         if clipped:
             notes.append(f"{clipped} voxels were clipped to what the stored type {prepared.image.dtype} can hold.")
         if prepared.correlated:

@@ -16,7 +16,7 @@ from torch import nn
 from dip_sci import fit, generators
 from dip_sci.averaging import OutputAverage, WeightAverage
 from dip_sci.errors import FitError
-from dip_sci.fit import Ensemble, Settings, iter_fit
+from dip_sci.fit import Ensemble, Settings, _Health, iter_fit
 from dip_sci.recipe import InputOptions, Recipe
 from dip_sci.stopping import Discrepancy, Fixed, HeldOut, MovingVariance, StopReason, Sure, Verdict
 from dip_sci.supervision import Full, Hide, hold_out
@@ -420,10 +420,10 @@ def test_a_fit_that_breaks_goes_on_to_be_watched(rule):
     assert done.best_step > 0
 
 
-def test_a_fit_that_breaks_twice_says_what_to_do():
+def test_a_fit_that_keeps_breaking_says_what_to_do():
     p = problem(*SHAPE)
-    with pytest.raises(FitError, match=r"diverged at step \d+, again .*fit\.rate to 0\.0006\d or less"):
-        finish(start(p=p, teacher=Poisoned(p, {3, 9}, float("nan")), steps=20))
+    with pytest.raises(FitError, match=r"diverged at step \d+, again .*fit\.rate to 0\.0001\d or less"):
+        finish(start(p=p, teacher=Poisoned(p, {3, 6, 9, 12}, float("nan")), steps=20))
 
 
 def test_a_rate_far_too_high_is_noticed():
@@ -511,3 +511,11 @@ def test_a_one_cycle_schedule_warms_up_and_cools_down(monkeypatch):
     assert rates[0] < 0.1 * rates[peak]
     assert rates[-1] < 0.01 * rates[peak]
     assert all(a >= b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False))
+
+
+def test_one_odd_patch_is_no_divergence_and_many_are():
+    health = _Health()
+    assert not any(health.diverged(0.1, 0.1) for _ in range(50))
+    assert not health.diverged(10.0, 0.1)
+    assert not any(health.diverged(0.1, 0.1) for _ in range(20))
+    assert any(health.diverged(10.0, 0.1) for _ in range(6))
