@@ -1,0 +1,92 @@
+"""How a recipe's fit begins: fresh networks, a fresh lesson, a fresh rule, fresh random numbers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from dip_sci import choices, generators, stopping, supervision
+from dip_sci.fit import Fitted, Progress, Settings, iter_fit
+from dip_sci.supervision_scale import Across, Resample
+from dip_sci.tasks import Inpaint, Task
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Generator, Sequence
+
+    from torch import Tensor
+
+    from dip_sci.fit import Saving
+    from dip_sci.preparation import Preparation
+    from dip_sci.problem import Problem
+    from dip_sci.recipe import Recipe
+    from dip_sci.supervision import Supervision
+
+
+def start(
+    problem: Problem,
+    prepared: Preparation,
+    recipe: Recipe,
+    started: float,
+    cancel: threading.Event | None,
+    saving: Saving | None,
+) -> Generator[Progress[Tensor], None, Fitted]:
+    """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
+    where = problem.observation.device
+    rng = torch.Generator(where).manual_seed(recipe.seed)
+    teacher = _supervise(problem, prepared.task, recipe, prepared.spacing, rng)
+    samples = problem.observation.shape[1]
+    limit = recipe.stop.max_seconds
+    left = None if limit is None else max(limit - (time.monotonic() - started), 1e-3)
+    settings = Settings.of(recipe, left)
+    return iter_fit(
+        lambda: generators.build(
+            recipe.generator, inside=teacher.inside, outside=samples, shape=teacher.shape, spacing=prepared.spacing
+        ),
+        teacher.problem,
+        teacher,
+        stopping.build(recipe.stop),
+        settings,
+        cancel,
+        saving,
+    )
+
+
+def _supervise(
+    problem: Problem, task: Task, recipe: Recipe, spacing: Sequence[float], rng: torch.Generator
+) -> Supervision:
+    options, seeds = recipe.supervision, recipe.fit.seeds
+    watched = recipe.stop.rule == "held_out" and (options.kind == "full" or options.recorrupt == "hide")
+    held_out = supervision.hold_out(problem, recipe.stop.held_out, rng) if watched else None
+    if options.kind == "full":
+        split = recipe.stop.split if recipe.stop.rule == "split" else None
+        shape = problem.operator.finer(problem.observation).shape[2:]
+        grid = generators.input_grid(recipe.generator, shape, spacing)
+        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split, grid)
+    assert options.patch is not None
+    hidden = options.hidden or choices.FEW_HIDDEN
+    assert options.passes is not None
+    spatial = problem.observation.ndim - 2
+    if options.recorrupt == "resample":
+        finer = task.finer("ZYX")
+        scale = Across if finer[0] > 1 and max(finer[1:]) == 1 else Resample
+        return scale(problem, patch=options.patch, seeds=seeds, passes=options.passes, spacing=spacing)
+    # A volume's patch is flatter: planes are fewer than rows.
+    patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
+    if options.recorrupt == "split":
+        return supervision.Split(
+            problem, patch=patch, batch=1, seeds=seeds, passes=options.passes, strength=options.strength
+        )
+    return supervision.Hide(
+        problem,
+        patch=patch,
+        batch=1,
+        seeds=seeds,
+        held_out=held_out,
+        passes=options.passes,
+        hidden=hidden,
+        alike=isinstance(task, Inpaint),
+        in_turn=not isinstance(task, Inpaint) or recipe.output.known == "restore",
+    )
