@@ -48,3 +48,35 @@ def test_few_photons_are_denoised(cells, seed):
     shot = np.random.default_rng(seed).poisson(truth).astype(np.float32)
     # 10.7 to 11.5 dB when this was written.
     assert gain(shot, truth, seed) > 9
+
+
+def patchwork(levels):
+    """Four flat quarters, ``(96, 96)``, and the inside of each."""
+    truth = np.kron(np.reshape(levels, (2, 2)), np.ones((48, 48)))
+    return truth, [np.s_[y : y + 36, x : x + 36] for y in (6, 54) for x in (6, 54)]
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "poisson"])
+def test_means_are_kept(kind):
+    truth, quarters = patchwork([2, 4, 6, 8])
+    rng = np.random.default_rng(0)
+    noisy = truth + rng.normal(0, 1, truth.shape) if kind == "gaussian" else rng.poisson(truth)
+    out = denoise(Image(noisy.astype(np.float32), "YX"), Recipe.parse(SHORT)).image.array
+    for quarter in quarters:
+        sd = 1 if kind == "gaussian" else truth[quarter].mean() ** 0.5
+        # A tenth of the noise, and three standard errors of the noise's own mean.
+        assert abs((out - truth)[quarter].mean()) < (0.1 + 3 / 36) * sd
+        assert abs((out - noisy)[quarter].mean()) < 0.1 * sd
+
+
+@pytest.mark.parametrize("sigma", [None, 1.0])
+def test_a_magnitudes_bias_is_taken_off(sigma):
+    truth, quarters = patchwork([2, 4, 6, 8])
+    rng = np.random.default_rng(0)
+    magnitude = np.hypot(truth + rng.normal(0, 1, truth.shape), rng.normal(0, 1, truth.shape)).astype(np.float32)
+    noise = {"model": "rician", "sigma": sigma}
+    out = denoise(Image(magnitude, "YX"), Recipe.parse({**SHORT, "noise": noise})).image.array
+    # Where the signal is twice the noise: a tenth of the raw bias.
+    before, after = ((image - truth)[quarters[0]].mean() for image in (magnitude, out))
+    assert before > 0.2
+    assert abs(after) < 0.1 * before + 3 / 36 * 0.5
