@@ -50,6 +50,9 @@ AT_ONCE = 1024
 BAND = 1 << 17
 """Voxels of the part of an image that is searched at once."""
 
+WANTED_EDGE = {2: 64, 3: 24}
+"""Edge of the parts that are searched, or left out, where not all of an image is wanted."""
+
 
 def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
     """Keep of each group of like patches what is of low rank.
@@ -150,7 +153,7 @@ def complete(image: Tensor, known: Tensor, pilot: Tensor, sigma: Tensor, where: 
     spatial = image.shape[1:]
     edges = [min(EDGES[ndim][0], n) for n in spatial]
     inside = _offsets(edges, spatial, image.device)
-    seen, mask, wanted = known.flatten(), known.flatten().float(), where.flatten()
+    seen, mask = known.flatten(), known.flatten().float()
     variance = sigma.square().expand_as(image).mean(dim=0).flatten()
     total, weights = torch.zeros_like(image).flatten(1), torch.zeros_like(mask)
 
@@ -172,9 +175,8 @@ def complete(image: Tensor, known: Tensor, pilot: Tensor, sigma: Tensor, where: 
         return one, torch.stack(found), observed.mean(dim=1)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for groups in _groups(pilot, edges, REFINED_COUNT[ndim], COMPLETED_STEP[ndim]):
-            wanting = groups[wanted[groups[:, :1] + inside].any(dim=1)]
-            for one, values, share in pool.map(completed, torch.split(wanting, AT_ONCE)):
+        for groups in _groups(pilot, edges, REFINED_COUNT[ndim], COMPLETED_STEP[ndim], where):
+            for one, values, share in pool.map(completed, torch.split(groups, AT_ONCE)):
                 heavy = share[:, None].expand_as(one)
                 weights.index_add_(0, one.flatten(), heavy.flatten())
                 for c, channel in enumerate(values):
@@ -280,27 +282,39 @@ def _offsets(edges: Sequence[int], spatial: Sequence[int], device: torch.device)
     return _flat(places.reshape(-1, len(edges)), spatial)
 
 
-def _groups(guide: Tensor, edges: list[int], count: int, step: int) -> Iterator[Tensor]:
-    """Yield, band after band, where the patches of each group begin: flat positions ``(groups, count)``."""
+def _groups(guide: Tensor, edges: list[int], count: int, step: int, wanted: Tensor | None = None) -> Iterator[Tensor]:
+    """Yield, block after block, where the patches of each group begin: flat positions ``(groups, count)``.
+
+    With `wanted`, ``(*spatial)``, only groups whose first patch holds a voxel of it.
+    """
     spatial = guide.shape[1:]
     lasts = [n - edge for n, edge in zip(spatial, edges, strict=True)]
     reach = [min(REACH[len(spatial)], last) for last in lasts]
     shifts = list(itertools.product(*(range(-r, r + 1) for r in reach)))
     padding = [n for r in reversed(reach) for n in (r, r)]
     padded = functional.pad(guide[None], padding, mode="replicate")[0]
-    first, *others = (_starts(last, step, guide.device) for last in lasts)
-    for rows in torch.split(first, max(BAND // math.prod(spatial[1:]) // step, 1)):
-        starts = (rows, *others)
+    axes = [_starts(last, step, guide.device) for last in lasts]
+    rows = max(BAND // math.prod(spatial[1:]) // step, 1)
+    sizes = [rows, *map(len, axes[1:])] if wanted is None else [max(WANTED_EDGE[len(spatial)] // step, 1)] * len(axes)
+    for starts in itertools.product(*(torch.split(own, size) for own, size in zip(axes, sizes, strict=True))):
+        places = torch.cartesian_prod(*starts).reshape(-1, len(spatial))
+        within = (
+            None
+            if wanted is None
+            else wanted.flatten()[_flat(places, spatial)[:, None] + _offsets(edges, spatial, guide.device)].any(dim=1)
+        )
+        if within is not None and not bool(within.any()):
+            continue
         lines = itertools.product(*(range(-r, r + 1) for r in reach[:-1]))
         distances = torch.cat([_distances(guide, padded, starts, edges, line, reach) for line in lines], dim=-1)
         # The patch itself comes first, whatever rounding says.
         distances[..., shifts.index((0,) * len(spatial))] = -1.0
-        places = torch.cartesian_prod(*starts)
+        distances = distances.reshape(len(places), len(shifts))
+        if within is not None:
+            places, distances = places[within], distances[within]
         there = places[:, None] + torch.tensor(shifts, device=guide.device)
         outside = ((there < 0) | (there > torch.tensor(lasts, device=guide.device))).any(dim=-1)
-        found, order = (
-            distances.reshape(outside.shape).masked_fill(outside, math.inf).topk(min(count, len(shifts)), largest=False)
-        )
+        found, order = distances.masked_fill(outside, math.inf).topk(min(count, len(shifts)), largest=False)
         # A corner of a small image has fewer neighbours: the patch itself stands in for those that are missing.
         order = torch.where(found.isfinite(), order, order[:, :1])
         yield _flat(there, spatial).gather(1, order)
