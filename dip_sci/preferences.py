@@ -55,10 +55,6 @@ def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
         )
     if isinstance(task, Deconvolve):
         return _deconvolution(task, recipe, image)
-    if isinstance(task, Fuse) and recipe.generator.kind in DEAF:
-        raise RecipeError(
-            f"generator.kind is {recipe.generator.kind}, which cannot be shown a guide: choose another generator."
-        )
     if recipe.supervision.recorrupt == "resample":
         raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
     return recipe, {}
