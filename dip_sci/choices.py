@@ -26,7 +26,7 @@ class _Effort(NamedTuple):
 
 PRESETS: dict[str, dict[str, _Effort]] = {
     "2d": {
-        "fast": _Effort(width=24, steps=64, passes=4, full_steps=1500),
+        "fast": _Effort(width=24, steps=56, passes=4, full_steps=1500),
         "balanced": _Effort(width=32, steps=220, passes=12, full_steps=3000),
         "best": _Effort(width=48, steps=800, passes=24, full_steps=6000),
     },

@@ -149,7 +149,7 @@ def combine(
     methods = [*classical, *([] if again is None else [Classical(LOW_RANK, patches.low_rank)])]
     names = [m.name for m in methods] + ([] if again is None else [NETWORK])
     looks: list[_Look] = []
-    probe = problem.probe()
+    probe = problem.probe(ENOUGH)
     draws = min(max(math.ceil(ENOUGH / probe.observation.numel()), 1), MOST_DRAWS)
     for draw in range(draws):
         look = _Look(probe, rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -100,14 +101,22 @@ class Problem:
         """Draw noise as the observation's, of its shape."""
         return self.sigma * self.texture.draw(self.observation.shape, rng)
 
-    def probe(self) -> Problem:
-        """Return up to `PROBES` parts of the images, spread over them, as a stack of their own."""
+    def probe(self, enough: int | None = None) -> Problem:
+        """Return up to `PROBES` parts of the images, spread over them, as a stack of their own.
+
+        Parameters
+        ----------
+        enough
+            Number of values beyond which no more parts are taken; two are in any case.
+        """
         count, _, *spatial = self.observation.shape
         edges = [min(n, edge) for n, edge in zip(spatial, PROBE_EDGES[len(spatial)], strict=True)]
         starts = [range(0, n - edge + 1, edge) for n, edge in zip(spatial, edges, strict=True)]
         places = list(itertools.product(range(count), *starts))
-        if len(places) > PROBES:
-            places = [places[int((k + 0.5) * len(places) / PROBES)] for k in range(PROBES)]
+        each = self.observation.shape[1] * math.prod(edges)
+        most = PROBES if enough is None else min(max(-(-enough // each), 2), PROBES)
+        if len(places) > most:
+            places = [places[int((k + 0.5) * len(places) / most)] for k in range(most)]
         boxes = [
             (slice(n, n + 1), slice(None), *(slice(a, a + edge) for a, edge in zip(at, edges, strict=True)))
             for n, *at in places
