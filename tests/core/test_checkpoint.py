@@ -119,7 +119,7 @@ def test_what_the_blends_methods_have_made_is_not_made_again(tmp_path, monkeypat
     made = []
     for name in ("low_rank", "refined"):
         method = getattr(patches, name)
-        monkeypatch.setattr(patches, name, lambda *given, m=method, n=name: made.append(n) or m(*given))
+        monkeypatch.setattr(patches, name, lambda *given, m=method, n=name, **how: made.append(n) or m(*given, **how))
     whole = denoise(image, recipe)
     all_made = list(made)
     assert {"low_rank", "refined"} <= set(all_made)
