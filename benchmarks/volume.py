@@ -1,8 +1,8 @@
-"""A volume larger than most: ``python -m benchmarks.volume [--depths 64,256] [--preset fast]``.
+"""A volume larger than most: ``python -m benchmarks.volume [--depths 64,256] [--preset fast] [--fit]``.
 
 Makes an int16 NIfTI of 512 x 512 slices (a CT's values: tissues with soft borders, white noise of 20 HU), denoises it in a
 process of its own, and prints how long reading and fitting took, how long in all, the largest resident memory, and the
-error before and after.
+error before and after. With ``--fit`` it ends when the network is fitted.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def main():
             break
         if fitted is None and progress.step == progress.steps:
             fitted = time.perf_counter() - began
+            if sys.argv[4] == "fit":
+                break
     # Not getrusage: it counts what the process that started this one used, too.
     peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
     print(json.dumps({"fit": fitted, "all": time.perf_counter() - began, "mb": peak / 1024}))
@@ -72,9 +74,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depths", default="64,256", help="numbers of slices, separated by commas")
     parser.add_argument("--preset", default="fast")
+    parser.add_argument("--fit", action="store_true", help="end when the network is fitted")
     options = parser.parse_args()
-    print(row(["slices", "read and fit, s", "in all, s", "resident, MB", "RMSE before", "after"]))
-    print(row(["---"] * 6))
+    heads = [
+        "slices",
+        "read and fit, s",
+        *([] if options.fit else ["in all, s", "resident, MB", "RMSE before", "after"]),
+    ]
+    print(row(heads))
+    print(row(["---"] * len(heads)))
     for depth in map(int, options.depths.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             source, output = Path(folder) / "in.nii", Path(folder) / "out.nii"
@@ -84,9 +92,13 @@ def main() -> None:
                 stored[..., z] = np.rint(slab(z, 1)[..., 0] + noise)
             nib.save(nib.Nifti1Image(stored, np.diag([0.7, 0.7, 1.0, 1.0])), source)  # type: ignore[attr-defined,no-untyped-call]
             command = [sys.executable, "-c", OURS, str(source), str(output), options.preset]
+            command.append("fit" if options.fit else "all")
             told = json.loads(
                 subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
             )
+            if options.fit:
+                print(row([str(depth), f"{told['fit']:.1f}"]), flush=True)
+                continue
             after = nib.load(output).dataobj  # type: ignore[attr-defined]
             errors = [(float(np.square(after[..., z] - slab(z, 1)[..., 0]).mean())) for z in range(0, depth, 7)]
             cells = [f"{told['fit']:.0f}", f"{told['all']:.0f}", f"{told['mb']:.0f}", f"{SIGMA:.1f}"]

@@ -16,7 +16,7 @@ from dip_sci import patches
 from dip_sci.baseline import Classical, classical_methods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from numpy.typing import NDArray
 
@@ -179,25 +179,7 @@ def combine(
     if weights_only:
         yield Combination(nothing, nothing, weights, risks, piloting)
         return
-    network = estimate.mean(dim=0)
-    pilot, mixed = piloting.get(NETWORK, 0.0) * network, weights[NETWORK] * estimate
-    wanted = [m for m in methods if m is best or weights[m.name] > 0 or piloting.get(m.name, 0.0) > 0]
-    baseline, parts = network, len(wanted) + bool(piloting)
-    for done, method in enumerate(wanted):
-        whole: list[Tensor] = []
-        for n, (y, sd) in enumerate(_images(problem)):
-            whole.append(_once(known, f"{method.name}, image {n}", method.apply, y, sd))
-            yield LOOK + (1 - LOOK) * (done + len(whole) / len(network)) / parts
-        result = torch.stack(whole)
-        pilot, mixed = pilot + piloting.get(method.name, 0.0) * result, mixed + weights[method.name] * result
-        baseline = result if method is best else baseline
-    better: list[Tensor] = []
-    shares = {name: weights[name] for name in refined if weights[name] > 0}
-    for n, ((y, sd), leading) in enumerate(zip(_images(problem), pilot, strict=True) if piloting else ()):
-        better.append(_once(known, f"refined, image {n}", _refined_image, y, leading, sd, tuple(shares)))
-        yield LOOK + (1 - LOOK) * (parts - 1 + len(better) / len(network)) / parts
-    if piloting:
-        mixed = sum((w * found for w, found in zip(shares.values(), torch.stack(better, dim=1), strict=True)), mixed)
+    mixed, baseline = yield from _mixing(problem, estimate, weights, piloting, best.name, known=known)
     yield 1.0
     yield Combination(mixed, baseline, weights, risks, piloting)
 
@@ -232,24 +214,52 @@ def blend(
     coarse
         Gather fewer groups of like patches.
     """
-    known = [m for correlated in (False, True) for m in classical_methods(correlated=correlated)]
-    methods = {m.name: m for m in [*known, Classical(LOW_RANK, partial(patches.low_rank, coarse=coarse))]}
-    pilot = piloting.get(NETWORK, 0.0) * estimate.mean(dim=0)
-    mixed = weights.get(NETWORK, 1.0) * estimate
-    for name in dict.fromkeys([*weights, *piloting]):
-        share, leading = weights.get(name, 0.0), piloting.get(name, 0.0)
-        if name in methods and (share > 0 or leading > 0):
-            result = _apply(methods[name].apply, problem, 1.0)
-            pilot, mixed = pilot + leading * result, mixed + share * result
-    shares = {
-        name: share for name in patches.refinements(problem.observation.ndim - 2) if (share := weights.get(name, 0))
-    }
-    if not shares:
-        return mixed
-    for n, (image, sd) in enumerate(_images(problem)):
-        results = patches.refined(image, pilot[n], sd, only=shares, coarse=coarse)
-        mixed[:, n] += sum(share * found for share, found in zip(shares.values(), results, strict=True))
-    return mixed
+    mixing = _mixing(problem, estimate, weights, piloting, coarse=coarse)
+    while True:
+        try:
+            next(mixing)
+        except StopIteration as end:
+            mixed: Tensor = end.value[0]
+            return mixed
+
+
+def _mixing(
+    problem: Problem,
+    estimate: Tensor,
+    weights: dict[str, float],
+    piloting: dict[str, float],
+    best: str = NETWORK,
+    *,
+    coarse: bool = False,
+    known: dict[str, Tensor] | None = None,
+) -> Generator[float, None, tuple[Tensor, Tensor]]:
+    """Mix as `blend` does, yield the share of all work that is done, and return the result of the best method, too."""
+    ndim = problem.observation.ndim - 2
+    network = estimate.mean(dim=0)
+    pilot, mixed, baseline = piloting.get(NETWORK, 0.0) * network, weights.get(NETWORK, 1.0) * estimate, network
+    classical = [m for correlated in (False, True) for m in classical_methods(correlated=correlated)]
+    methods = {m.name: m for m in [*classical, Classical(LOW_RANK, partial(patches.low_rank, coarse=coarse))]}
+    named = [name for name in dict.fromkeys([best, *weights, *piloting]) if name in methods]
+    wanted = [n for n in named if n == best or weights.get(n, 0.0) > 0 or piloting.get(n, 0.0) > 0]
+    shares = {name: weights[name] for name in patches.refinements(ndim) if weights.get(name, 0.0) > 0}
+    steps, done = len(network) * max(len(wanted) + bool(shares), 1), 0
+    for name in wanted:
+        whole: list[Tensor] = []
+        for n, (image, sd) in enumerate(_images(problem)):
+            whole.append(_once(known, f"{name}, image {n}", methods[name].apply, image, sd))
+            done += 1
+            yield LOOK + (1 - LOOK) * done / steps
+        result = torch.stack(whole)
+        pilot, mixed = pilot + piloting.get(name, 0.0) * result, mixed + weights.get(name, 0.0) * result
+        baseline = result if name == best else baseline
+    better: list[Tensor] = []
+    for n, ((image, sd), leading) in enumerate(zip(_images(problem), pilot, strict=True) if shares else ()):
+        better.append(_once(known, f"refined, image {n}", _refined_image, image, leading, sd, tuple(shares), coarse))
+        done += 1
+        yield LOOK + (1 - LOOK) * done / steps
+    for share, found in zip(shares.values(), torch.stack(better, dim=1) if shares else (), strict=True):
+        mixed = mixed + share * found
+    return mixed, baseline
 
 
 class _Look:
@@ -307,5 +317,7 @@ def _refinements(problem: Problem, pilot: Tensor, inflation: float) -> Tensor:
     return torch.stack([_refined_image(y, first, sd * inflation) for (y, sd), first in parts], dim=1)
 
 
-def _refined_image(image: Tensor, pilot: Tensor, sigma: Tensor, only: tuple[str, ...] | None = None) -> Tensor:
-    return torch.stack(patches.refined(image, pilot, sigma, only=only))
+def _refined_image(
+    image: Tensor, pilot: Tensor, sigma: Tensor, only: tuple[str, ...] | None = None, coarse: bool = False
+) -> Tensor:
+    return torch.stack(patches.refined(image, pilot, sigma, only=only, coarse=coarse))

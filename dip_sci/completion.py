@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,16 +34,57 @@ LOOK_EDGES = {2: (160, 160), 3: (24, 48, 48)}
 KEPT, FEWEST, MOST = 0.03, 256, 0.1
 """Share of the known voxels that a fit does not learn from, the least number of them, and the largest share."""
 
+COPIES, TRIES, WHOLE = 4, 64, 0.8
+"""Most copies of deep holes that are kept, places that are tried for them, and share of a copy that must be known."""
+
+EVIDENCE = 16
+"""Voxels to judge by that are too few to weigh anything by."""
+
 BIHARMONIC = "biharmonic"
 COMPLETED = "completion by like patches"
 
 
-def keep(problem: Problem, rng: torch.Generator) -> Tensor:
-    """Draw known voxels that a fit does not learn from, to judge by: 1 there, ``(N, 1, *spatial)``."""
+def keep(problem: Problem, rng: torch.Generator, *, deep: bool = False) -> Tensor | None:
+    """Draw known voxels that a fit does not learn from, to judge by: 1 there, ``(N, 1, *spatial)``.
+
+    Parameters
+    ----------
+    problem
+        What was observed; what is missing has no weight.
+    rng
+        Source of the draw.
+    deep
+        Whether holes are so deep that voxels with known neighbours say nothing of them: then copies of the holes,
+        moved to where voxels are known, are kept.
+
+    Returns
+    -------
+    Tensor or None
+        ``None`` where there is no room for a copy, or too little is left to judge by.
+    """
     known = problem.weights > 0
+    kept = _copies(known, rng) if deep else _single(known, rng)
+    return kept.float() if int(kept.sum()) >= EVIDENCE else None
+
+
+def _single(known: Tensor, rng: torch.Generator) -> Tensor:
     share = min(max(KEPT, FEWEST / max(int(known.sum()), 1)), MOST)
-    drawn = torch.rand(known.shape, generator=rng, device=rng.device).to(known.device) < share
-    return (drawn & known).float()
+    return known & (torch.rand(known.shape, generator=rng, device=rng.device).to(known.device) < share)
+
+
+def _copies(known: Tensor, rng: torch.Generator) -> Tensor:
+    missing, left = ~known, MOST * int(known.sum())
+    axes = tuple(range(2, known.ndim))
+    kept, copies = torch.zeros_like(known), 0
+    for _ in range(TRIES):
+        shifts = [int(torch.randint(known.shape[a], (1,), generator=rng, device=rng.device)) for a in axes]
+        copy = missing.roll(shifts, axes) & known & ~kept
+        count = int(copy.sum())
+        if count <= left and count >= WHOLE * int(missing.sum()):
+            kept, left, copies = kept | copy, left - count, copies + 1
+        if copies == COPIES:
+            break
+    return kept
 
 
 def complete(
@@ -57,7 +99,8 @@ def complete(
     estimate
         What the networks made of it, ``(K, N, C, *spatial)``.
     kept
-        Voxels that they did not learn from, as of `keep`; without them, the result is the networks' alone.
+        Voxels that they did not learn from, as of `keep`; without enough of them where something is missing, the result
+        is the networks' alone.
     known_noise
         Whether the noise of the known voxels is known; otherwise they are taken to be noisy as far as that
         foretells others best.
@@ -71,12 +114,12 @@ def complete(
     """
     network = estimate.mean(dim=0)
     classical = _biharmonic(problem, problem.weights > 0)
-    if kept is None:
+    box = None if kept is None else _busiest(problem, kept)
+    if kept is None or box is None:
         yield Combination(estimate, classical, {NETWORK: 1.0}, {})
         return
     spread = _spread(problem)
     levels = [problem.sigma] if known_noise else [spread * level for level in LEVELS]
-    box = _busiest(problem)
     part = problem.within(box)
     judge = kept[box] * part.weights
     seen = part.weighted(1 - judge)
@@ -93,7 +136,7 @@ def complete(
     results.append(looks[best])
     names = [NETWORK, BIHARMONIC, COMPLETED]
     products = _products(results, part, judge)
-    scale = float((spread.square().mean() if judge.any() else torch.ones(1)).clamp_min(1e-12))
+    scale = float(spread.square().mean())
     weights = dict(zip(names, least(products).tolist(), strict=True))
     risks = dict(zip(names, (np.diag(products) / scale).tolist(), strict=True))
     mixed = weights[NETWORK] * estimate + weights[BIHARMONIC] * classical
@@ -140,17 +183,23 @@ def _spread(problem: Problem) -> Tensor:
     return variance.sqrt().clamp_min(1e-4)
 
 
-def _busiest(problem: Problem) -> tuple[slice, ...]:
-    """Return the part of the images in which most is missing, of a size that is soon looked at."""
+def _busiest(problem: Problem, kept: Tensor) -> tuple[slice, ...] | None:
+    """Return the part of the images, of a size that is soon looked at, in which most is to be foretold.
+
+    ``None`` where no part holds enough to judge by.
+    """
     spatial = problem.weights.shape[2:]
     edges = [min(n, edge) for n, edge in zip(spatial, LOOK_EDGES[len(spatial)], strict=True)]
-    missing = (problem.weights <= 0).float()
     pool = torch.nn.functional.avg_pool2d if len(spatial) == 2 else torch.nn.functional.avg_pool3d
     stride = [max(edge // 2, 1) for edge in edges]
-    shares = pool(missing, edges, stride)
-    # A part that is missing altogether tells nothing.
-    shares = torch.where(shares < 0.95, shares, 0.0)
-    n, _, *at = (int(i) for i in np.unravel_index(int(shares.argmax()), shares.shape))
+    shares, judging = (
+        pool(part.expand(-1, 1, *spatial), edges, stride)
+        for part in (((problem.weights <= 0) | (kept > 0)).float(), kept)
+    )
+    enough = judging * math.prod(edges) >= EVIDENCE - 0.5
+    if not bool(enough.any()):
+        return None
+    n, _, *at = (int(i) for i in np.unravel_index(int(torch.where(enough, shares, -1.0).argmax()), shares.shape))
     starts = [i * s for i, s in zip(at, stride, strict=True)]
     return (slice(n, n + 1), slice(None), *(slice(a, a + e) for a, e in zip(starts, edges, strict=True)))
 

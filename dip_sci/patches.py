@@ -182,7 +182,7 @@ def complete(image: Tensor, known: Tensor, pilot: Tensor, sigma: Tensor, where: 
                 for c, channel in enumerate(values):
                     total[c].index_add_(0, one.flatten(), (channel * heavy).flatten())
     found = (total + FAITH * pilot.flatten(1)) / (weights + FAITH)
-    return torch.where((where & (weights > 0).reshape(where.shape)), found.reshape(image.shape), pilot)
+    return torch.where(where & (weights > 0).reshape(where.shape), found.reshape(image.shape), pilot)
 
 
 def _shrunk(patches: Tensor, _: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

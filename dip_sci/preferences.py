@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     Reasons = dict[str, str]
 
-DEEP = 12.0
-"""Distance in voxels into a hole, from which on nothing around it says by example what is in it."""
-
 DEEP_CHANNELS: dict[str, tuple[int, ...]] = {"2d": (16, 32, 64, 128, 128, 128), "3d": (16, 32, 64, 128)}
 """Of an hourglass for large holes. It has no skip connections: what they carry past its depth hurts there."""
 
@@ -70,7 +67,7 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
         recipe = recipe.merged({"generator": {"ndim": "3d"}})
         reasons["generator.ndim"] = "3d: of planes that are missing only their neighbours know"
     if recipe.supervision.kind == "auto" and recipe.generator.kind not in DEAF:
-        kind = "full" if task.depth > DEEP else "recorrupted"
+        kind = "full" if task.deep else "recorrupted"
         recipe = recipe.merged({"supervision": {"kind": kind}})
         reasons["supervision.kind"] = (
             f"full: a hole is {task.depth:.0f} voxels deep, too far for an example to reach into"

@@ -93,7 +93,7 @@ class Run:
         blend, task = self.recipe.output.classical == "blend", self.prepared.task
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         if blend and task.completes:
-            return completion.keep(problem, rng)
+            return completion.keep(problem, rng, deep=task.deep)
         if not (blend and task.blends) or self.recipe.supervision.kind == "full" or problem.texture.independent:
             return None
         return combination.keep(problem, rng)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dip_sci.operators import Operator
     from dip_sci.recipe import OperatorOptions, Recipe
 
+DEEP = 12.0
+"""Distance in voxels into a hole, from which on nothing around it says by example what is in it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Inpaint(Task):
@@ -80,6 +83,11 @@ class Inpaint(Task):
         depth = max(float(apart.max()) for apart, _ in _nearest(image, known, holes))
         in_plane = tuple(k for k, a in enumerate(image.axes) if a in "YX")
         return cls(np.array(holes), depth, not bool(known.any(axis=in_plane).all()))
+
+    @property
+    def deep(self) -> bool:
+        """See `Task`."""
+        return self.depth > DEEP
 
     def measured(self, image: Image) -> NDArray[np.bool_]:
         """See `Task`."""

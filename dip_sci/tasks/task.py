@@ -29,6 +29,8 @@ class Task:
         Whether classical denoisers make the same of the observation, to blend with.
     completes
         Whether there are holes, which like patches may know how to fill.
+    deep
+        Whether holes are so deep that nothing known around them says by example what is in them.
     linear
         Whether the operator acts on the image's own values, before their noise is stabilised.
     guides
@@ -42,6 +44,11 @@ class Task:
     completes: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     guides: tuple[NDArray[np.float32], ...] = ()
+
+    @property
+    def deep(self) -> bool:
+        """Return whether like examples are out of reach."""
+        return False
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
