@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
+from qtpy.QtCore import QTimer
 
 from napari_plugin._layers import KEY, RECORD, Origin, geometry, look
 from napari_plugin._snapshots import Snapshot
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
 
 RUNNING = " (running)"
+
+DRAWN_AFTER = 25
+"""Milliseconds between making the preview's layer and drawing it the first time."""
 
 
 class Live:
@@ -63,7 +67,9 @@ class Live:
     def preview(self, state: NDArray[Any]) -> bool:
         """Show how far the run has come; return whether there is a layer to show it in."""
         if self.layer is None:
-            self.layer = self._add(state, self.name + RUNNING, self._look)
+            layer = self.layer = self._add(state, self.name + RUNNING, {**self._look, "visible": False})
+            # Making a layer and drawing it the first time are two moments, so that the window can answer in between.
+            QTimer.singleShot(DRAWN_AFTER, lambda: setattr(layer, "visible", True))
         elif self.is_shown:
             self.layer.data = state
         return self.is_shown

@@ -21,7 +21,7 @@ from napari_plugin._choice import Choice
 from napari_plugin._curve import Curve
 from napari_plugin._facts import FULL, SMALL, Facts, facts, predicted
 from napari_plugin._layout import row, scrolling, words
-from napari_plugin._live import Live
+from napari_plugin._live import DRAWN_AFTER, Live
 from napari_plugin._options import Options
 from napari_plugin._results import Results, in_thread
 from napari_plugin._snapshots import Snapshot, Snapshots
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 PAUSE = 400
 """Milliseconds without a change after which the noise is measured anew."""
+
+AFTER = 50
+"""Milliseconds from a run's start until the window shows what can wait."""
 
 
 class Restore(Container[Widget]):
@@ -208,12 +211,17 @@ class Restore(Container[Widget]):
         self._over.set()
         run = self.life.run = Run(job, Snapshots(_settings.snapshots()), previews=_settings.preview())
         self._running(on=True)
-        self._bar = progress(total=1, desc=title)
+        # One thing after the other, so that the window answers in between: napari draws all of itself for its bar.
+        QTimer.singleShot(AFTER, lambda: self._show_activity(run, title))
         worker = create_worker(run.steps)
         worker.yielded.connect(lambda update: self._heard(run, update))
         worker.returned.connect(lambda outcome: self._ended(run, outcome))
         worker.aborted.connect(lambda: self._ended(run, Outcome()))
         worker.start()
+
+    def _show_activity(self, run: Run, title: str) -> None:
+        if run is self.life.run and not self.life.over:
+            self._bar = progress(total=1, desc=title)
 
     def stop(self, _pressed: Any = None) -> None:
         """End the run after its current step and keep the best so far."""
@@ -243,18 +251,20 @@ class Restore(Container[Widget]):
             return
         if not run.stop.is_set():
             self._say(update.sentence)
-        if update.steps:
-            self.bar.max, self.bar.value = update.steps, update.step
-            self._bar.total = update.steps
-            self._bar.update(update.step - self._bar.n)
-        self.curve.show_run(run.data_terms, run.stop_curve, update.steps)
         if update.preview is not None and self.live is not None:
             shown = self.live.preview(update.preview)
             # After the layer has been drawn.
-            QTimer.singleShot(0, lambda: QTimer.singleShot(0, run.shown.set))
+            QTimer.singleShot(2 * DRAWN_AFTER, run.shown.set)
             if not shown and not run.told:
                 run.told = True
                 show_info("The preview was removed; the run goes on, and its result will be added at the end.")
+            return
+        if update.steps:
+            self.bar.max, self.bar.value = update.steps, update.step
+            if self._bar is not None:
+                self._bar.total = update.steps
+                self._bar.update(update.step - self._bar.n)
+        self.curve.show_run(run.data_terms, run.stop_curve, update.steps)
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
         if self._bar is not None:
