@@ -30,8 +30,21 @@ Texture that leaks into the flattest blocks makes less.
 PATCHY = 1.25
 """Ratio of the strong to the weak parts' standard deviation (95th and 5th percentile) from which a map is kept."""
 
+FLOOR = 0.09
+"""Share of the blocks that are alike but for chance, below which what the flattest of them hold is texture.
+
+The same noise is everywhere; texture is not.
+"""
+
+EVENED = {True: 1.05, False: 1.12}
+"""How many times more blocks must be alike once a map of the noise's strength is taken off: for large differences, small.
+"""
+
 FEW = 0.1
 """Share of the blocks that count as flat at least where the noise is correlated."""
+
+LEAST, LEAST_SCORE = 0.01, 2.33
+"""Share of the blocks with the least power, and how many standard deviations below the mean noise alone has it."""
 
 UNEVEN = 4.0
 """How much stronger or weaker than in the median the noise is taken to be anywhere: scanners stay within that."""
@@ -116,16 +129,14 @@ def structure(
     blocks = cut(planes, seen)
     if len(blocks) < FEWEST // 4:
         return None
-    strength = _local_strength(blocks, planes.shape)
-    relative = _enlarged(strength, planes.shape)
-    plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
-    even = blocks.over(relative[plane, row + EDGE // 2, column + EDGE // 2])
+    relative, even = _evened(blocks, planes.shape)
+    texture = _alike(even) < FLOOR
     lags = _lags(_spectrum(even, SHARE))
     # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
     bright = even[even.mean >= np.median(even.mean)]
     lags_bright = _lags(_spectrum(bright, SHARE))
     if correlated is None:
-        correlated = _counts(lags) or _counts(lags_bright)
+        correlated = not texture and (_counts(lags) or _counts(lags_bright))
     if correlated and not _counts(lags) and _counts(lags_bright):
         even, lags = bright, lags_bright
     share = _flat(even) if correlated else SHARE
@@ -134,8 +145,7 @@ def structure(
         return None
     level, error = _level(even, share, spectrum if correlated else None)
     size = 1.0
-    patchy = np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05)
-    if patchy:
+    if relative is not None:
         # The map says where, the level how much: over the whole image the map's mean square is 1.
         size = float(np.sqrt(np.mean(relative[seen] ** 2)))
         level *= size
@@ -151,8 +161,34 @@ def structure(
         lags=lags,
         correlated=correlated,
         kernel=kernel.astype(np.float32),
-        sd_map=relative.reshape(values.shape).astype(np.float32) if patchy else None,
+        sd_map=None if relative is None else relative.reshape(values.shape).astype(np.float32),
     )
+
+
+def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Blocks]:
+    """Return where the noise is how strong ``(N, Y, X)``, or ``None`` where a map is not worth it, and blocks over it."""
+    strength = _local_strength(blocks, shape)
+    relative = _enlarged(strength, shape)
+    plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
+    even = blocks.over(relative[plane, row + EDGE // 2, column + EDGE // 2])
+    patchy = np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05)
+    if _alike(even) < max(FLOOR, EVENED[bool(patchy)] * _alike(blocks)):
+        return None, blocks
+    return relative if patchy else None, even
+
+
+def _alike(blocks: Blocks) -> float:
+    """Count the share of the blocks that have no more power than the least of them may have by chance."""
+    power = blocks.power.mean(axis=(1, 2))
+    scatter = _scatter(_spectrum(blocks, FEW))
+    least = np.quantile(power, LEAST) / max(1 - LEAST_SCORE * scatter, 0.05)
+    return float(np.mean(power <= least * (1 + 2 * scatter)))
+
+
+def _scatter(spectrum: Array) -> float:
+    """Relative standard deviation of a block's power under noise of a spectrum."""
+    total = float(spectrum.sum())
+    return math.sqrt(2 * float((spectrum**2).sum())) / total if total > 0 else 0.0
 
 
 def _counts(lags: tuple[float, float]) -> bool:
@@ -167,7 +203,7 @@ def _flat(blocks: Blocks) -> float:
     """
     power = blocks.power.mean(axis=(1, 2))
     spectrum = _spectrum(blocks, FEW)
-    scatter = math.sqrt(2 * (spectrum**2).sum()) / spectrum.sum()
+    scatter = _scatter(spectrum)
     least = np.quantile(power, FEW) / (1 - 1.3 * scatter)
     return float(np.clip(np.mean(power <= least * (1 + 2 * scatter)), FEW, 1.0))
 
