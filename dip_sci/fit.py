@@ -159,6 +159,9 @@ class Fitted:
         never see one.
     network
         The averaged networks; ``None`` where the outputs were averaged instead.
+    weights
+        What another fit can begin with: the weights of the averaged networks, or of those at the end where the outputs
+        were averaged, in one row.
     """
 
     estimate: Tensor
@@ -170,6 +173,7 @@ class Fitted:
     restarts: int
     again: Again | None
     network: nn.Module | None = None
+    weights: Tensor | None = None
 
 
 class Again(Protocol):
@@ -244,6 +248,7 @@ def iter_fit(
     settings: Settings,
     cancel: threading.Event | None = None,
     checkpoint: Saving | None = None,
+    warm: Tensor | None = None,
 ) -> Generator[Progress[Tensor], None, Fitted]:
     """Fit fresh networks to one problem, a step at a time.
 
@@ -257,6 +262,8 @@ def iter_fit(
         When set, the fit ends after the current step with the best so far.
     checkpoint
         Where the state is saved now and then, and gone on from.
+    warm
+        The weights of another fit of networks as these, to begin with.
 
     Yields
     ------
@@ -272,7 +279,7 @@ def iter_fit(
     FitError
         If the fit diverges again after `RESTARTS` restarts, each at half the rate.
     """
-    run = _Run(make_network, problem, supervision, rule, settings)
+    run = _Run(make_network, problem, supervision, rule, settings, warm)
     step, reason = run.resume(checkpoint.state if checkpoint is not None else None)
     while step < settings.steps and reason is StopReason.STEPS:
         step += 1
@@ -313,7 +320,8 @@ def iter_fit(
         run.stop_curve,
         run.restarts,
         run.again(),
-        run.average.network(best=True) if isinstance(run.average, WeightAverage) else None,
+        network := run.average.network(best=True) if isinstance(run.average, WeightAverage) else None,
+        _weights(run.ensemble if network is None else network),
     )
 
 
@@ -327,10 +335,13 @@ class _Run:
         supervision: Supervision,
         rule: StopRule,
         settings: Settings,
+        warm: Tensor | None,
     ) -> None:
         self.problem, self.supervision, self.rule, self.settings = problem, supervision, rule, settings
         self.device = problem.observation.device
         self.ensemble = _fresh(make_network, settings, self.device)
+        if warm is not None:
+            _begin_with(self.ensemble, warm)
         # Fused: parameter by parameter, Adam takes as long as a tenth of a light step.
         self.optimiser = torch.optim.Adam(self.ensemble.parameters(), lr=settings.rate, betas=(0.9, 0.99), fused=True)
         self.average: Average = (
@@ -601,6 +612,19 @@ def _each(output: Tensor, example: Example, seeds: int) -> Iterator[tuple[Tensor
     return zip(
         output, example.target.expand(shape), example.weights.expand(seeds, *example.weights.shape[1:]), strict=False
     )
+
+
+def _weights(networks: nn.Module) -> Tensor:
+    return torch.cat([p.detach().reshape(-1).float() for p in networks.parameters()])
+
+
+def _begin_with(networks: nn.Module, weights: Tensor) -> None:
+    """Copy weights into networks, unless they are of others."""
+    parameters = list(networks.parameters())
+    if weights.numel() != sum(p.numel() for p in parameters):
+        return
+    for p, values in zip(parameters, torch.split(weights, [p.numel() for p in parameters]), strict=True):
+        p.data.copy_(values.view(p.shape))
 
 
 def _fresh(make_network: Callable[[], nn.Module], settings: Settings, device: torch.device) -> Ensemble:

@@ -32,8 +32,9 @@ def start(
     started: float,
     cancel: threading.Event | None,
     saving: Saving | None,
+    warm: Tensor | None = None,
 ) -> Generator[Progress[Tensor], None, Fitted]:
-    """Begin one fit: fresh networks, a fresh rule, fresh random numbers."""
+    """Begin one fit: fresh networks, or those with given weights, a fresh rule, fresh random numbers."""
     where = problem.observation.device
     rng = torch.Generator(where).manual_seed(recipe.seed)
     teacher = _supervise(problem, prepared.task, recipe, prepared.spacing, rng)
@@ -51,6 +52,7 @@ def start(
         settings,
         cancel,
         saving,
+        warm,
     )
 
 

@@ -101,7 +101,7 @@ class Tiles:
         self.ndim = "3d" if recipe.generator.ndim == "3d" else "2d"
         self.passes = recipe.supervision.passes
         self._several, self._folder = recipe.fit.seeds > 1, folder
-        self._most = _most_voxels(recipe.generator.channels or (16,), device) if plan is None else plan[1]
+        self._most = most_voxels(FLOATS * (recipe.generator.channels or (16,))[0], device) if plan is None else plan[1]
         self.shape = self._tile_shape() if plan is None else plan[0]
         self.plan = self.shape, self._most
         self.planned = [
@@ -156,7 +156,7 @@ class Tiles:
             found = finished.find(name)
             if found is not None:
                 return place, found
-        weight = _outer(ramps)
+        weight = outer(ramps)
         if self.region is not None:
             weight = weight * self.region[box]
         # A tile's ends, which do not count, may be anything.
@@ -167,23 +167,8 @@ class Tiles:
 
     def result(self) -> tuple[Image, int]:
         """Return the restored image, which is a `Lazy` one where the image is, and how many voxels were clipped."""
-        image = self.image
-        dtype = np.dtype(np.float32) if self.prepared.recipe.output.dtype == "float32" else image.dtype
-
-        def part(box: Box) -> tuple[NDArray[Any], int]:
-            before, change = np.asarray(image.array[box]), self._change[box]
-            changed = change != 0
-            found = before.astype(dtype)
-            # float64 only where float32 cannot hold the values.
-            exact = np.float32 if before.dtype.itemsize <= 2 or before.dtype == np.float32 else np.float64
-            values = before[changed].astype(exact) + change[changed]
-            found[changed], clipped = cast_values(values, dtype, image.value_range)
-            return found, clipped
-
-        lazy = Lazy(image.shape, dtype, lambda box: part(box)[0], getattr(image.array, "chunks", None))
-        clipped = sum(part(box)[1] for box in lazy.boxes())
-        result = image.with_array(cast("NDArray[Any]", lazy))
-        return result if image.is_lazy else result.loaded(), clipped
+        dtype = np.dtype(np.float32) if self.prepared.recipe.output.dtype == "float32" else self.image.dtype
+        return changed(self.image, self._change, dtype)
 
     def spread(self) -> Image | None:
         """Return the standard deviation over the networks, float32; ``None`` for a single network."""
@@ -200,7 +185,7 @@ class Tiles:
             try:
                 return self._pass(box)
             except (MemoryError, RuntimeError) as error:
-                if not _is_short(error):
+                if not is_short(error):
                     raise
                 if not self._halves(shape):
                     raise FitError(
@@ -215,7 +200,7 @@ class Tiles:
         for inner, ramps in self._planned(shape, self._halves(shape) or shape):
             moved = tuple(slice(b.start + i.start, b.start + i.stop) for b, i in zip(box, inner, strict=True))
             found = self._restored(moved)
-            weight = _outer(ramps)
+            weight = outer(ramps)
             change[inner] += weight * found[0]
             spread[inner] += weight * found[1]
         return change, spread
@@ -244,7 +229,7 @@ class Tiles:
         self, shape: tuple[int, ...], tile: tuple[int, ...]
     ) -> Iterator[tuple[Box, list[NDArray[np.float32]]]]:
         """Yield tiles of about one shape that cover another, and their weights along each axis."""
-        lines = [_line(n, t, *self._margin(axis)) for axis, n, t in zip(self.image.axes, shape, tile, strict=True)]
+        lines = [line(n, t, *self._margin(axis)) for axis, n, t in zip(self.image.axes, shape, tile, strict=True)]
         for choice in itertools.product(*lines):
             yield tuple(box for box, _ in choice), [ramp for _, ramp in choice]
 
@@ -281,12 +266,33 @@ class Tiles:
         return (*shape[:axis], min(half, shape[axis] - 1), *shape[axis + 1 :])
 
 
-def _line(length: int, tile: int, margin: int, trim: int) -> list[tuple[slice, NDArray[np.float32]]]:
+def changed(image: Image, change: Scratch, dtype: np.dtype[Any]) -> tuple[Image, int]:
+    """Add a change to an image, and count the voxels that are clipped; where nothing changes, values keep their bits.
+
+    The image that is returned is a `Lazy` one where the image is.
+    """
+
+    def part(box: Box) -> tuple[NDArray[Any], int]:
+        before, by = np.asarray(image.array[box]), change[box]
+        at = by != 0
+        found = before.astype(dtype)
+        # float64 only where float32 cannot hold the values.
+        exact = np.float32 if before.dtype.itemsize <= 2 or before.dtype == np.float32 else np.float64
+        found[at], clipped = cast_values(before[at].astype(exact) + by[at], dtype, image.value_range)
+        return found, clipped
+
+    lazy = Lazy(image.shape, dtype, lambda box: part(box)[0], getattr(image.array, "chunks", None))
+    clipped = sum(part(box)[1] for box in lazy.boxes())
+    result = image.with_array(cast("NDArray[Any]", lazy))
+    return result if image.is_lazy else result.loaded(), clipped
+
+
+def line(length: int, tile: int, margin: int, trim: int) -> list[tuple[slice, NDArray[np.float32]]]:
     """Cut an axis into tiles that overlap by twice the margin, with weights that sum to one everywhere.
 
     Examples
     --------
-    >>> [(box.start, box.stop, ramp.tolist()) for box, ramp in _line(8, 6, 2, 1)]
+    >>> [(box.start, box.stop, ramp.tolist()) for box, ramp in line(8, 6, 2, 1)]
     [(0, 6, [1.0, 1.0, 1.0, 0.75, 0.25, 0.0]), (2, 8, [0.0, 0.25, 0.75, 1.0, 1.0, 1.0])]
     """
     if length <= tile:
@@ -312,7 +318,8 @@ def _line(length: int, tile: int, margin: int, trim: int) -> list[tuple[slice, N
     ]
 
 
-def _outer(ramps: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def outer(ramps: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Multiply weights along axes into those of a box."""
     weight: NDArray[np.float32] = np.ones((1,) * len(ramps), np.float32)
     for axis, ramp in enumerate(ramps):
         weight = weight * ramp.reshape([-1 if k == axis else 1 for k in range(len(ramps))])
@@ -323,13 +330,14 @@ def _shape(box: Box) -> tuple[int, ...]:
     return tuple(b.stop - b.start for b in box)
 
 
-def _most_voxels(channels: tuple[int, ...], device: torch.device) -> int:
+def most_voxels(held: int, device: torch.device) -> int:
+    """Return how many voxels may be worked on at once, each of which holds so many numbers."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     room = free // 4 if device.type == "cuda" else min(free // 4, ROOM)
-    return max(room // (4 * FLOATS * channels[0]), 1)
+    return int(max(room // (4 * held), 1))
 
 
-def _is_short(error: Exception) -> bool:
+def is_short(error: Exception) -> bool:
     """Whether an error says that memory is short; torch says so on the CPU in a plain `RuntimeError`."""
     words = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in words or "alloc" in words

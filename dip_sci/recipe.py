@@ -262,7 +262,7 @@ class OutputOptions(_Group):
     tile: Annotated[int, Field(ge=48)] | None = None
     """Longest edge, in voxels, of the tiles that a large image is restored in (128 at least in 2D); an image with a longer
     one counts as large then. By default, images that the memory cannot take are large, and the tiles as the memory
-    takes them."""
+    takes them. Each tile has a fit of its own where what is learned of one does not hold for the others."""
 
 
 class Recipe(_Group):

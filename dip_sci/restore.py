@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dip_sci import choices, device, preferences, sample
+from dip_sci import choices, device, pieces, piecewise, preferences, sample
 from dip_sci.checkpoint import Checkpoint, identity
 from dip_sci.errors import FitError
 from dip_sci.finished import first_of
+from dip_sci.pieces import Pieces
 from dip_sci.preparation import Preparation
 from dip_sci.recipe import Recipe
 from dip_sci.region import region_array
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from dip_sci.fit import Progress
     from dip_sci.image import Image
@@ -127,6 +129,11 @@ def iter_restore(
     ImageError, RecipeError, FitError
         As for `denoise`.
     """
+    recipe, task = recipe or Recipe(), task or Task()
+    cut_up = _pieces(image, recipe, task, region, scratch)
+    if cut_up is not None:
+        masks = region_array(cut_up.image, region), region_array(cut_up.image, background, "background region")
+        return (yield from piecewise.restore(cut_up, recipe, masks, cancel, checkpoint, _learn))
     run = yield from _learn(image, recipe, task, region, background, cancel, checkpoint)
     if run.large is not None:
         yield from run.apply(scratch, cancel)
@@ -185,6 +192,22 @@ def is_large(image: Image, recipe: Recipe, task: Task) -> bool:
     return (wanted or sample.is_large(image)) and chosen.supervision.kind == "recorrupted"
 
 
+def _pieces(
+    image: Image, recipe: Recipe, task: Task, region: NDArray[Any] | Image | None, folder: Path | None
+) -> Pieces | None:
+    """Cut up an image that is too large for one fit, if what is learned from a sample does not hold for the rest."""
+    if is_large(image, recipe, task):
+        return None
+    where = device.pick(recipe.device)
+    chosen = choices.decide(preferences.of(task, recipe, image)[0], image, fast_bfloat16=False).recipe
+    if not pieces.needed(image, task, chosen, where):
+        return None
+    image = image.loaded()
+    inside = region_array(image, region) if chosen.output.outside == "keep" else None
+    found = Pieces(image, task, chosen, inside, where, folder)
+    return found if found.count else None
+
+
 def _learn(
     image: Image,
     recipe: Recipe | None,
@@ -195,8 +218,12 @@ def _learn(
     checkpoint: str | os.PathLike[str] | None,
     *,
     learned: bool = False,
+    warm: Tensor | None = None,
 ) -> Generator[Progress[NDArray[Any]], None, Run]:
-    """Fit networks to an image or, where it is large, to parts of it; `learned`: it must have been done before."""
+    """Fit networks to an image or, where it is large, to parts of it.
+
+    With `learned`, it must have been done before; with `warm`, the fits begin with these weights.
+    """
     started = time.monotonic()
     recipe, task = recipe or Recipe(), task or Task()
     image = image if task.name == Task.name else image.loaded()
@@ -224,6 +251,7 @@ def _learn(
     choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = Run(prepared, choice, where, len(problems), started, earlier)
+    run.warm = warm
     run.large = LargeImage(whole, only, places, uneven) if large else None
     if checkpoint is not None and problems:
         given = (inside, noise_only, task.measured(image), *task.arrays)

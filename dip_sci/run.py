@@ -82,6 +82,7 @@ class Run:
         self.large: LargeImage | None = None
         self.tiles: Tiles | None = None
         self.more: list[str] = []
+        self.warm: Tensor | None = None
 
     @property
     def complete(self) -> bool:
@@ -106,7 +107,7 @@ class Run:
     def fit(self, problem: Problem, cancel: threading.Event | None) -> Steps:
         """Fit fresh networks to a problem, step by step."""
         saving = None if self.checkpoint is None else _Saving(self.checkpoint, self)
-        fit = fitting.start(problem, self.prepared, self.recipe, self.started, cancel, saving)
+        fit = fitting.start(problem, self.prepared, self.recipe, self.started, cancel, saving, self.warm)
         while True:
             try:
                 self.last = next(fit)

@@ -32,9 +32,17 @@ EDGES = {"2d": {"Y": 512, "X": 512}, "3d": {"Z": 48, "Y": 96, "X": 96}}
 """Edges of its parts."""
 
 
-def is_large(image: Image) -> bool:
-    """Whether an image is learned from parts of it: a large one, or one that takes half of the free memory."""
-    size = math.prod(image.shape)
+def is_large(image: Image, finer: int = 1) -> bool:
+    """Whether an image is not worked on as a whole: a large one, or one that takes half of the free memory.
+
+    Parameters
+    ----------
+    image
+        The whole.
+    finer
+        How many voxels of the result there are for one of the image.
+    """
+    size = math.prod(image.shape) * finer
     return size > LARGE or WORK * size > psutil.virtual_memory().available / 2
 
 

@@ -81,6 +81,16 @@ class Fuse(Task):
         index = tuple(slice(None) if a in spatial else None for a in image.axes)
         return cls(tuple(_standard(channel)[index] for channel in on_grid), elsewhere)
 
+    def within(self, image: Image, box: tuple[slice, ...]) -> Fuse:
+        """See `Task`."""
+        return dataclasses.replace(
+            self,
+            guides=tuple(
+                guide[tuple(b if n > 1 else slice(None) for b, n in zip(box, guide.shape, strict=True))]
+                for guide in self.guides
+            ),
+        )
+
 
 def _as_image(image: Image, guide: NDArray[Any]) -> Image:
     spatial = tuple(image.size_of(a) for a in image.spatial_axes)

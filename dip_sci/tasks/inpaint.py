@@ -74,8 +74,7 @@ class Inpaint(Task):
             assert found is not None
             holes = found
         known = image.measured() & ~holes
-        spatial = tuple(k for k, a in enumerate(image.axes) if a in "ZYX")
-        if not known.any(axis=spatial).all():
+        if not known.any(axis=_spatial(image)).all():
             raise ImageError(
                 "Everything is missing, in one channel or at one time at least: there is nothing to fill it from. "
                 "The mask must be non-zero where voxels are missing, and 0 where they are known."
@@ -103,6 +102,16 @@ class Inpaint(Task):
         valid = None if image.valid is None else image.valid | self.missing
         return replace(image, array=array, valid=valid)
 
+    def fits(self, image: Image, box: tuple[slice, ...]) -> bool:
+        """See `Task`: where something is known in each channel at each time."""
+        valid = None if image.valid is None else image.valid[box]
+        part = replace(image, array=np.asarray(image.array[box]), valid=valid)
+        return bool((part.measured() & ~self.missing[box]).any(axis=_spatial(image)).all())
+
+    def within(self, image: Image, box: tuple[slice, ...]) -> Task:
+        """See `Task`: depth and planes stay those of the whole."""
+        return replace(self, missing=self.missing[box])
+
     def wanted(self, image: Image, *, known: str) -> NDArray[np.bool_]:
         """See `Task`."""
         return self.missing if known == "keep" else self.missing | image.measured()
@@ -116,6 +125,10 @@ class Inpaint(Task):
         from dip_sci.operators import Identity
 
         return Identity(spacing, base=0)
+
+
+def _spatial(image: Image) -> tuple[int, ...]:
+    return tuple(k for k, a in enumerate(image.axes) if a in "ZYX")
 
 
 def _slabs(image: Image) -> list[tuple[int | slice, ...]]:

@@ -75,6 +75,14 @@ class Task:
         """
         return image.measured()
 
+    def fits(self, image: Image, box: tuple[slice, ...]) -> bool:
+        """Return whether a part of an image says enough to be restored from."""
+        return True
+
+    def within(self, image: Image, box: tuple[slice, ...]) -> Task:
+        """Return the same task of a part of its image."""
+        return self
+
     def finer(self, axes: str) -> tuple[int, ...]:
         """Return how many voxels of the canvas lie in one of the observation, along each of some axes."""
         return (1,) * len(axes)

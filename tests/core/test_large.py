@@ -60,7 +60,7 @@ def brighter(problem, passes):
 @pytest.mark.parametrize(("margin", "trim"), [(0, 0), (1, 1), (6, 0), (6, 2), (5, 5)])
 def test_weights_sum_to_one(length, margin, trim):
     total = np.zeros(length)
-    for box, ramp in large._line(length, 30, margin, trim):
+    for box, ramp in large.line(length, 30, margin, trim):
         assert box.stop - box.start <= 30
         assert ramp.min() >= 0
         total[box] += ramp
@@ -143,7 +143,7 @@ def test_a_smooth_ramp_shows_no_seams_and_no_bright_ends():
     for axis, (length, tile) in enumerate(zip(VOLUME.shape, done.shape, strict=True)):
         steps = np.abs(np.diff(off, axis=axis)).mean(axis=tuple(k for k in range(3) if k != axis))
         mean_steps = np.abs(np.diff(off.mean(axis=tuple(k for k in range(3) if k != axis))))
-        borders = [edge for box, _ in large._line(length, tile, 8, 2) for edge in (box.start, box.stop - 1)]
+        borders = [edge for box, _ in large.line(length, tile, 8, 2) for edge in (box.start, box.stop - 1)]
         inside = [b for b in borders if 2 < b < length - 3]
         assert inside or not axis
         for b in inside:
