@@ -85,9 +85,12 @@ class Panel:
     best: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Panel:
-        """Stay the same one in the states that a fit may go back to: `watch` looks at this."""
-        return self
+    def state(self) -> dict[str, Any]:
+        """See `StopRule`: a fit that goes back takes nothing of what was seen."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """See `StopRule`."""
 
     def observe(self, step: int, view: View) -> Verdict:
         """See `StopRule`."""
