@@ -37,6 +37,9 @@ MOST_DRAWS = 4
 FIRST, LOOK = 0.5, 0.65
 """Share of the work after which the methods, and the filters that the blend leads, too, have been looked at."""
 
+IMPOSSIBLE = -0.05
+"""Risk so far below 0 that no chance explains it: the network gives back, of whatever it sees, noise it was fitted to."""
+
 NEGLIGIBLE = 0.02
 """Weight below which a classical result is not worth computing for the whole image."""
 
@@ -174,7 +177,7 @@ def combine(
     refined = patches.refinements(problem.observation.ndim - 2)
     names += refined
     risks = dict(zip(names, _risks(looks), strict=True))
-    weights = dict(zip(names, least(_distances(looks)).tolist(), strict=True))
+    weights = _trusted(risks, _distances(looks))
     piloting = dict(zip(names, first.tolist(), strict=False)) if any(weights[name] > 0 for name in refined) else {}
     if weights_only:
         yield Combination(nothing, nothing, weights, risks, piloting)
@@ -289,6 +292,15 @@ class _Look:
 
 def _distances(looks: list[_Look]) -> NDArray[np.float64]:
     found: NDArray[np.float64] = np.mean([look.distances() for look in looks], axis=0)
+    return found
+
+
+def _trusted(risks: dict[str, float], distances: NDArray[np.float64]) -> dict[str, float]:
+    """Weigh the methods that have not learned noise by heart."""
+    names = list(risks)
+    good = [n for n, name in enumerate(names) if risks[name] > IMPOSSIBLE] or list(range(len(names)))
+    found = dict.fromkeys(names, 0.0)
+    found.update(zip([names[n] for n in good], least(distances[np.ix_(good, good)]).tolist(), strict=True))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The empty background of a magnitude image, and how noisy it is."""
+"""What tells a magnitude image: its empty background, and how noisy that is, or that it avoids zero."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ SIGNAL = 3.0
 
 CALMER = 0.78
 """Noise of the background over that of the signal, at most: without signal it is 0.66 of what it is with much."""
+
+
+DARK = 40
+"""Values below 0 that normal noise would have made, from which their absence says something."""
+
+NEAR, RARE = 0.1, 0.15
+"""What counts as near 0, in standard deviations, and how many of such values there are at most, over those below 0 that
+normal noise would have made. Of two parts, real and imaginary, hardly ever both are: some .05. Values that were cut off at
+0 lie there (.8 and more), and of a single part's magnitude there are .35 and more.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,30 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
     if len(signal) >= FEWEST and np.median(detail[empty]) > CALMER * np.quantile(signal, 0.25):
         return None
     return Background(sigma, float(power[empty].std()) / level / math.sqrt(len(tiles)) / 2)
+
+
+def avoids_zero(planes: Array, seen: NDArray[np.bool_], sigma: float) -> bool:
+    """Whether values are as rare near 0 as magnitudes of complex signals with noise are.
+
+    Parameters
+    ----------
+    planes, seen
+        Values ``(N, Y, X)``, and which were measured.
+    sigma
+        Standard deviation of the real and of the imaginary part.
+    """
+    from scipy.ndimage import uniform_filter
+    from scipy.special import ndtr
+
+    if float(planes[seen].min()) < 0:
+        return False
+    expected = 0.0
+    for plane, measured in zip(planes, seen, strict=True):
+        mean = uniform_filter(plane.astype(np.float64), 3)
+        whole = uniform_filter(measured.astype(np.float64), 3) > 0.999
+        expected += float(ndtr(-mean[whole] / sigma).sum())
+    near = int(np.count_nonzero(planes[seen] < NEAR * sigma))
+    return expected >= DARK and near <= RARE * expected
 
 
 def _tiles(planes: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
-from dip_sci.noise_background import background
+from dip_sci.noise_background import avoids_zero, background
 from dip_sci.noise_blocks import cut
 from dip_sci.noise_curve import curve, magnitudes, photons
 from dip_sci.noise_structure import Structure, structure
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PILED = 0.005
 """Share of the voxels at one end of the range from which they are told of."""
+
+SEVERAL, SURE = 4, 0.1
+"""Brightnesses, and the largest relative standard error, with which noise without a background is taken for Rician."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def estimate(
     -----
     Gaussian: the power at the finest frequencies of the flattest blocks (`noise_blocks`). Poisson and
     Poisson-Gaussian: the same for each brightness, and a line through them (`noise_curve`). Rician: the
-    background, where it has Rayleigh's law (`noise_background`).
+    background, where it has Rayleigh's law (`noise_background`), or the same for each brightness, where values avoid 0.
 
     The finest frequencies see only part of correlated noise. Where the structure of the stabilised
     noise says that it is correlated, a model that was measured is scaled to all of it.
@@ -153,6 +156,10 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
     fitted = None if rises is None or options.model == "rician" else photons(rises, options, float(planes[seen].min()))
     if fitted is not None:
         return _Found(fitted[0], ", from the variance of flat parts", fitted[1])
+    if rises is not None and options.model == "auto" and not counted and len(rises) >= SEVERAL:
+        model, error = magnitudes(rises)
+        if error < SURE and avoids_zero(planes, seen, model.sigma):
+            return _Found(model, ", from flat parts; values avoid 0 as magnitudes do", error)
     why = ", from flat parts"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"

@@ -63,6 +63,16 @@ def test_the_blend_is_about_as_good_as_with_weights_from_the_truth(amount, seed)
     assert min(found.weights.values()) >= 0
 
 
+def test_a_network_that_knows_the_noise_by_heart_has_no_weight():
+    """Whatever it is shown, it gives back what it was fitted to: its risk seems to be less than nothing."""
+    observed, truth = waves(128, 0.5)
+    learned = 0.5 * (observed.observation + truth)[None]
+    found = blend(observed, learned, lambda _: learned)
+    assert found.risks[NETWORK] < combination.IMPOSSIBLE
+    assert found.weights[NETWORK] == 0
+    assert sum(found.weights.values()) == pytest.approx(1)
+
+
 def test_the_risk_is_the_mean_square_error():
     observed, truth = waves(192, 0.6)
     again = smoother(1.0)

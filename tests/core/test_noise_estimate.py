@@ -5,8 +5,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
+from dip_sci import noise_structure
 from dip_sci.errors import ImageError
-from dip_sci.noise import Gaussian, PoissonGaussian
+from dip_sci.noise import Gaussian, PoissonGaussian, Rician
+from dip_sci.noise_blocks import cut
 from dip_sci.noise_estimate import estimate
 from dip_sci.recipe import NoiseOptions
 
@@ -35,6 +37,42 @@ def test_noise_as_strong_everywhere_is_called_gaussian(seed):
     model = found(noisy).model
     assert isinstance(model, Gaussian)
     assert model.sigma == pytest.approx(20, rel=0.05)
+
+
+def dark(edge=160):
+    """Signal from next to nothing to much, and nowhere an empty background."""
+    y, x = np.mgrid[:edge, :edge] / edge
+    return 5 + 300 * x**2 + 20 * np.sin(9 * y) ** 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_magnitudes_without_a_background_are_known_by_avoiding_zero(seed):
+    noisy = Rician(15.0).sample(dark(), np.random.default_rng(seed))
+    model = found(noisy).model
+    assert isinstance(model, Rician)
+    assert model.sigma == pytest.approx(15, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["negative", "clipped", "absolute"])
+def test_other_noise_near_zero_is_not_taken_for_rician(kind, seed):
+    noisy = dark() + np.random.default_rng(seed).normal(0, 15, dark().shape)
+    seen = {"negative": noisy, "clipped": np.clip(np.rint(noisy), 0, None), "absolute": np.abs(noisy)}[kind]
+    assert not isinstance(found(seen).model, Rician)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_alike_all_over_and_texture_is_not(seed):
+    rng = np.random.default_rng(seed)
+    smooth = gaussian_filter(rng.standard_normal((192, 192)), 0.8)
+    strength = np.kron(np.exp(rng.normal(2.3, 1.3, (16, 16))), np.ones((12, 12)))
+    seen = np.ones((1, 192, 192), bool)
+    noise, texture = (
+        noise_structure._alike(cut((100 + part)[None], seen)) for part in (20 * smooth, strength * smooth)
+    )
+    assert noise > 0.6
+    assert texture < 0.2
+    assert texture < noise_structure.FLOOR or noise > 5 * texture
 
 
 @pytest.mark.parametrize("seed", range(3))
