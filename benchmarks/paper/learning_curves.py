@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from dip_sci.recipe import Recipe
 
-LEVEL = 0.005
-"""Mean square error on the range 0 to 1 at which steps are counted."""
+LEVEL = 0.01
+"""Mean square error on the range 0 to 1 at which steps are counted: below the noise of "noisy" (0.0096), noise is learnt."""
 
 
 def targets(clean: NDArray[np.float32], seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -83,7 +83,7 @@ def main() -> None:
     for name, values in targets(clean).items():
         curves[name] = curve(values, recipe)
         print(f"{name}: {steps_to(curves[name], LEVEL)}", flush=True)
-    levels = (0.02, 0.01, LEVEL)
+    levels = (0.04, 0.02, LEVEL)
     common.table(
         ["target", *(f"steps to {level:g}" for level in levels), "last error"],
         [
