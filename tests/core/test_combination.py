@@ -63,6 +63,24 @@ def test_the_blend_is_about_as_good_as_with_weights_from_the_truth(amount, seed)
     assert min(found.weights.values()) >= 0
 
 
+@pytest.mark.parametrize("correlated", [False, True])
+def test_little_is_not_won_at_the_risk_of_shared_noise(correlated, monkeypatch):
+    """The blend saves some of the best classical risk: enough where noise is independent, not where it is shared."""
+    observed, truth = waves(128, 0.5)
+    good = (truth + 0.35 * (observed.observation - truth))[None]
+    monkeypatch.setattr(combination, "classical_methods", lambda **_: classical_methods(correlated=False)[:1])
+    monkeypatch.setattr(combination, "CAUTION", 0.98)
+    *_, found = combine(observed, good, smoother(1.0), rng(), correlated=correlated)
+    assert isinstance(found, Combination)
+    (only,) = (name for name in found.weights if name.startswith("non-local means"))
+    if correlated:
+        assert found.weights[only] == 1
+        assert sum(found.weights.values()) == 1
+        assert torch.equal(found.estimate[0], found.baseline)
+    else:
+        assert found.weights[only] < 1
+
+
 def test_a_network_that_knows_the_noise_by_heart_has_no_weight():
     """Whatever it is shown, it gives back what it was fitted to: its risk seems to be less than nothing."""
     observed, truth = waves(128, 0.5)
