@@ -12,11 +12,11 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import psutil
 import torch
 
 from dip_sci import sample
 from dip_sci.combination import blend
+from dip_sci.device import free_memory
 from dip_sci.errors import FitError, WriteError
 from dip_sci.lazy import Lazy
 from dip_sci.scaling import cast as cast_values
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from dip_sci.preparation import Preparation
 
     Box = tuple[slice, ...]
+
+SPATIAL = {"2d": "YX", "3d": "ZYX"}
+"""Axes along which a network sees."""
 
 MARGIN = {"2d": 32, "3d": 12}
 """Voxels by which a tile reaches beyond the middle of an overlap."""
@@ -181,13 +184,13 @@ class Tiles:
     def _restored(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return by how much a tile changes, and its spread; where memory is short, of two halves in turn."""
         shape = _shape(box)
-        if self._voxels(shape) <= self._most or not self._halves(shape):
+        if self._voxels(shape) <= self._most or not halved(shape, self.image.axes, self.ndim):
             try:
                 return self._pass(box)
             except (MemoryError, RuntimeError) as error:
                 if not is_short(error):
                     raise
-                if not self._halves(shape):
+                if not halved(shape, self.image.axes, self.ndim):
                     raise FitError(
                         f"There is not enough memory for a tile of {' x '.join(map(str, shape))} voxels: close other "
                         "programs, or take a smaller network (generator.channels) or fewer networks (fit.seeds)."
@@ -197,7 +200,7 @@ class Tiles:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         change, spread = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        for inner, ramps in self._planned(shape, self._halves(shape) or shape):
+        for inner, ramps in self._planned(shape, halved(shape, self.image.axes, self.ndim) or shape):
             moved = tuple(slice(b.start + i.start, b.start + i.stop) for b, i in zip(box, inner, strict=True))
             found = self._restored(moved)
             weight = outer(ramps)
@@ -234,7 +237,7 @@ class Tiles:
             yield tuple(box for box, _ in choice), [ramp for _, ramp in choice]
 
     def _margin(self, axis: str) -> tuple[int, int]:
-        if axis in ("YX" if self.ndim == "2d" else "ZYX"):
+        if axis in SPATIAL[self.ndim]:
             return MARGIN[self.ndim], TRIM[self.ndim]
         # Planes are seen with their neighbours, and restored without them.
         reach = self.prepared.recipe.generator.neighbours or 0 if axis == "Z" else 0
@@ -246,24 +249,24 @@ class Tiles:
     def _tile_shape(self) -> tuple[int, ...]:
         """Return the largest tile that the memory takes: whole planes of some number in 2D, a box in 3D."""
         longest = max(self.prepared.recipe.output.tile or EDGE[self.ndim], LEAST[self.ndim])
-        spatial = "YX" if self.ndim == "2d" else "ZYX"
+        spatial = SPATIAL[self.ndim]
         shape = tuple(
             min(n, longest) if a in spatial else n if a in "CS" else 1 + 2 * self._margin(a)[0]
             for a, n in zip(self.image.axes, self.image.shape, strict=True)
         )
         shape = tuple(min(a, b) for a, b in zip(shape, self.image.shape, strict=True))
-        while self._voxels(shape) > self._most and (halves := self._halves(shape)):
+        while self._voxels(shape) > self._most and (halves := halved(shape, self.image.axes, self.ndim)):
             shape = halves
         return shape
 
-    def _halves(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return a shape of half the length along its longest axis of space; ``None`` where it is the least."""
-        spatial = "YX" if self.ndim == "2d" else "ZYX"
-        axis = max((i for i, a in enumerate(self.image.axes) if a in spatial), key=lambda i: shape[i])
-        if shape[axis] <= LEAST[self.ndim]:
-            return None
-        half = max(shape[axis] // 2 + MARGIN[self.ndim], LEAST[self.ndim])
-        return (*shape[:axis], min(half, shape[axis] - 1), *shape[axis + 1 :])
+
+def halved(shape: tuple[int, ...], axes: str, ndim: str) -> tuple[int, ...] | None:
+    """Return a shape of half the length along its longest axis of space; ``None`` where it is the least."""
+    axis = max((i for i, a in enumerate(axes) if a in SPATIAL[ndim]), key=lambda i: shape[i])
+    if shape[axis] <= LEAST[ndim]:
+        return None
+    half = max(shape[axis] // 2 + MARGIN[ndim], LEAST[ndim])
+    return (*shape[:axis], min(half, shape[axis] - 1), *shape[axis + 1 :])
 
 
 def changed(image: Image, change: Scratch, dtype: np.dtype[Any]) -> tuple[Image, int]:
@@ -332,7 +335,7 @@ def _shape(box: Box) -> tuple[int, ...]:
 
 def most_voxels(held: int, device: torch.device) -> int:
     """Return how many voxels may be worked on at once, each of which holds so many numbers."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = free_memory(device)
     room = free // 4 if device.type == "cuda" else min(free // 4, ROOM)
     return int(max(room // (4 * held), 1))
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 
 from dip_sci import large, sample
+from dip_sci.device import free_memory
 from dip_sci.errors import FitError
 from dip_sci.scratch import Scratch
+from dip_sci.tasks import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from dip_sci.tasks import Task
 
     Box = tuple[slice, ...]
-
-EDGE = {"2d": 1024, "3d": 160}
-"""Longest edge of a piece."""
 
 HELD = {"full": 36, "recorrupted": 24}
 """Numbers that a fit and its passes hold per voxel of a piece, over the width of the network's first level.
@@ -99,11 +97,11 @@ class Pieces:
         folder: Path | None,
     ) -> None:
         self.image, self.task, self.recipe, self.device = image, task, recipe, device
-        self.ndim = "3d" if recipe.generator.ndim == "3d" else "2d"
+        self.ndim = str(recipe.generator.ndim)
         self.canvas = task.canvas(image)
         self.finer = task.finer(image.axes)
         wanted = task.wanted(image, known=recipe.output.known)
-        self.wanted = wanted if region is None else wanted & _repeated(region, self.finer)
+        self.wanted = wanted if region is None else wanted & repeated(region, self.finer)
         self._left = [piece for piece in self._planned(image.shape, self._shape(device)) if self._asked(piece)]
         self.count = len(self._left)
         self._change = Scratch(self.canvas.shape, folder)
@@ -155,7 +153,7 @@ class Pieces:
             If it is as small as pieces become.
         """
         shape = tuple(b.stop - b.start for b in piece.box)
-        half = self._half(shape)
+        half = large.halved(shape, self.image.axes, self.ndim)
         if half is None:
             raise FitError(
                 f"There is not enough memory for a piece of {' x '.join(map(str, shape))} voxels: close other programs, or "
@@ -191,7 +189,7 @@ class Pieces:
         return tuple(slice(b.start * f, b.stop * f) for b, f in zip(box, self.finer, strict=True))
 
     def _planned(self, shape: tuple[int, ...], piece: tuple[int, ...]) -> Iterator[Piece]:
-        inside = "YX" if self.ndim == "2d" else "ZYX"
+        inside = large.SPATIAL[self.ndim]
         lines = [
             large.line(n, p, large.MARGIN[self.ndim], large.TRIM[self.ndim]) if a in inside else large.line(n, p, 0, 0)
             for a, n, p in zip(self.image.axes, shape, piece, strict=True)
@@ -201,14 +199,14 @@ class Pieces:
 
     def _shape(self, device: torch.device) -> tuple[int, ...]:
         """Return the largest piece that the memory takes: of planes in 2D as many as make a sample."""
-        inside = "YX" if self.ndim == "2d" else "ZYX"
+        inside = large.SPATIAL[self.ndim]
         most = room(self.recipe, device) // math.prod(self.finer)
-        edge = max(self.recipe.output.tile or EDGE[self.ndim], large.LEAST[self.ndim])
+        edge = max(self.recipe.output.tile or large.EDGE[self.ndim], large.LEAST[self.ndim])
         shape = tuple(
             min(n, edge) if a in inside else n if a in "CS" else 1
             for a, n in zip(self.image.axes, self.image.shape, strict=True)
         )
-        while self._size(shape) > most and (half := self._half(shape)):
+        while self._size(shape) > most and (half := large.halved(shape, self.image.axes, self.ndim)):
             shape = half
         several = max(sample.VOXELS // math.prod(shape), 1)
         for i, axis in enumerate(self.image.axes):
@@ -218,17 +216,8 @@ class Pieces:
         return shape
 
     def _size(self, shape: tuple[int, ...]) -> int:
-        inside = "YX" if self.ndim == "2d" else "ZYX"
+        inside = large.SPATIAL[self.ndim]
         return math.prod(n for n, a in zip(shape, self.image.axes, strict=True) if a in inside)
-
-    def _half(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        inside = "YX" if self.ndim == "2d" else "ZYX"
-        least, margin = large.LEAST[self.ndim], large.MARGIN[self.ndim]
-        axis = max((i for i, a in enumerate(self.image.axes) if a in inside), key=lambda i: shape[i])
-        if shape[axis] <= least:
-            return None
-        half = min(max(shape[axis] // 2 + margin, least), shape[axis] - 1)
-        return (*shape[:axis], half, *shape[axis + 1 :])
 
 
 def needed(image: Image, task: Task, recipe: Recipe, device: torch.device) -> bool:
@@ -241,7 +230,7 @@ def needed(image: Image, task: Task, recipe: Recipe, device: torch.device) -> bo
     device
         Where it is done.
     """
-    inside = "ZYX" if recipe.generator.ndim == "3d" else "YX"
+    inside = large.SPATIAL[str(recipe.generator.ndim)]
     finer = math.prod(task.finer(image.axes))
     if recipe.output.tile is not None and max(image.size_of(a) for a in inside) > recipe.output.tile:
         return True
@@ -258,16 +247,9 @@ def room(recipe: Recipe, device: torch.device) -> int:
 
 def free_room(recipe: Recipe, device: torch.device) -> int:
     """Voxels that a single fit may see at once: half of the free memory."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return int(free // 2 // (4 * _held(recipe)))
+    return free_memory(device) // 2 // (4 * _held(recipe))
 
 
 def _held(recipe: Recipe) -> int:
     width = (recipe.generator.channels or (16,))[0] * recipe.fit.seeds
     return HELD["full" if recipe.supervision.kind == "full" else "recorrupted"] * width
-
-
-def _repeated(mask: NDArray[np.bool_], finer: tuple[int, ...]) -> NDArray[np.bool_]:
-    for axis, factor in enumerate(finer):
-        mask = np.repeat(mask, factor, axis) if factor > 1 else mask
-    return mask

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from dip_sci import choices, preferences
+from dip_sci import preferences
 from dip_sci.errors import FitError, WriteError
 from dip_sci.finished import Finished, folder_of
 from dip_sci.large import is_short
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
     from dip_sci.pieces import Box, Piece
     from dip_sci.recipe import Recipe
+    from dip_sci.restoration import Report
     from dip_sci.run import Run
     from dip_sci.tasks import Task
 
@@ -102,14 +103,7 @@ def restore(
         part, task, own, inside, noise_only = course.job(context)
         run = learn(part, own, task, inside, noise_only, cancel, checkpoint, warm=course.warm)
         try:
-            while True:
-                try:
-                    progress = next(run)
-                except StopIteration as end:
-                    learned: Run = end.value
-                    break
-                yield course.progress(progress, context)
-            course.keep(piece, context, learned)
+            course.keep(piece, context, (yield from _followed(run, course, context)))
         except (MemoryError, RuntimeError) as error:
             if not is_short(error):
                 raise
@@ -123,6 +117,17 @@ def restore(
     return course.restoration()
 
 
+def _followed(run: Steps, course: _Course, context: Box) -> Steps:
+    """Fit a piece; yield its progress as that of the whole."""
+    while True:
+        try:
+            progress = next(run)
+        except StopIteration as end:
+            learned: Run = end.value
+            return learned
+        yield course.progress(progress, context)
+
+
 class _Course:
     """Which pieces are done, and what they have told."""
 
@@ -131,8 +136,7 @@ class _Course:
         self.started = time.monotonic()
         self.warm: Tensor | None = None
         self.done, self.reused = 0, 0
-        self.made: list[Restoration] = []
-        self.names: dict[int, str] = {}
+        self.made: list[Report] = []
         self.note: str | None = None
         self.store = None
         if checkpoint is not None:
@@ -153,7 +157,7 @@ class _Course:
             }
         )
         if self.warm is not None:
-            steps = choices.decide(preferences.of(task, own, part)[0], part, fast_bfloat16=False).recipe.fit.steps
+            steps = preferences.decided(task, own, part).fit.steps
             own = own.merged({"fit": {"steps": max(round(WARM_STEPS[str(chosen.supervision.kind)] * (steps or 0)), 1)}})
         if limit := self.recipe.stop.max_seconds:
             left = max(limit - (time.monotonic() - self.started), 1e-3)
@@ -188,8 +192,7 @@ class _Course:
             except WriteError as error:
                 self.store, self.note = None, f"The run could not be saved on the way: {error}"
         self.pieces.add(piece, change)
-        # Maps of a piece are of no use any more.
-        self.made.append(replace(restoration, image=restoration.image, spread=None, baseline=None))
+        self.made.append(restoration.report)
         self._go_on(weights)
 
     def progress(self, progress: Progress[NDArray[Any]], context: Box) -> Progress[NDArray[Any]]:
@@ -209,7 +212,7 @@ class _Course:
 
     def restoration(self) -> Restoration:
         """Return the whole, and what the pieces have told together."""
-        pieces, reports = self.pieces, [one.report for one in self.made]
+        pieces, reports = self.pieces, self.made
         if not reports:
             raise FitError("Nothing was restored: the run was stopped before its first piece.")
         image, clipped = pieces.result()

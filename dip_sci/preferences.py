@@ -20,6 +20,11 @@ DEEP_CHANNELS: dict[str, tuple[int, ...]] = {"2d": (16, 32, 64, 128, 128, 128), 
 """Of an hourglass for large holes. It has no skip connections: what they carry past its depth hurts there."""
 
 
+def decided(task: Task, recipe: Recipe, image: Image) -> Recipe:
+    """Return a recipe with every option decided for a task, but for what depends on the machine or on the noise."""
+    return choices.decide(of(task, recipe, image)[0], image, fast_bfloat16=False).recipe
+
+
 def of(task: Task, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
     """Fill in what a recipe leaves open and a task cares about.
 

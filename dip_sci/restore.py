@@ -186,7 +186,7 @@ def is_large(image: Image, recipe: Recipe, task: Task) -> bool:
     """Whether an image will be learned from parts of it, and restored tile by tile."""
     if task.name != Task.name:
         return False
-    chosen = choices.decide(preferences.of(task, recipe, image)[0], image, fast_bfloat16=False).recipe
+    chosen = preferences.decided(task, recipe, image)
     longest = max(image.size_of(a) for a in "ZYX")
     wanted = recipe.output.tile is not None and longest > recipe.output.tile
     return (wanted or sample.is_large(image)) and chosen.supervision.kind == "recorrupted"
@@ -199,7 +199,7 @@ def _pieces(
     if is_large(image, recipe, task):
         return None
     where = device.pick(recipe.device)
-    chosen = choices.decide(preferences.of(task, recipe, image)[0], image, fast_bfloat16=False).recipe
+    chosen = preferences.decided(task, recipe, image)
     if not pieces.needed(image, task, chosen, where):
         return None
     image = image.loaded()

@@ -252,13 +252,16 @@ class Restore(Container[Widget]):
         if not run.stop.is_set():
             self._say(update.sentence)
         if update.preview is not None and self.live is not None:
+            first = self.live.layer is None
             shown = self.live.preview(update.preview)
             # After the layer has been drawn.
             QTimer.singleShot(2 * DRAWN_AFTER, run.shown.set)
             if not shown and not run.told:
                 run.told = True
                 show_info("The preview was removed; the run goes on, and its result will be added at the end.")
-            return
+            if first:
+                # Making a layer takes as long as the window may keep a user waiting.
+                return
         if update.steps:
             self.bar.max, self.bar.value = update.steps, update.step
             if self._bar is not None:

@@ -230,7 +230,7 @@ def test_previews_show_the_whole_image():
 def test_what_is_large_goes_piece_by_piece_unasked(monkeypatch):
     image = noisy(64, 64)
     assert in_pieces(denoise(image, tiny(**FULL))) == 0
-    monkeypatch.setattr(pieces, "EDGE", {"2d": 40, "3d": 20})
+    monkeypatch.setattr(large, "EDGE", {"2d": 40, "3d": 20})
     monkeypatch.setattr(sample, "LARGE", 1000)
     assert in_pieces(denoise(image, tiny(**FULL))) > 1
     monkeypatch.setattr(sample, "LARGE", 2**25)
