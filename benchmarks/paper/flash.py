@@ -1,7 +1,8 @@
 """Flash and no flash: a noisy picture in the light of the room, with the flash picture of the same scene as guide.
 
 Ulyanov, Vedaldi & Lempitsky, IJCV 2020, show `cave01`, without a figure: there is no truth. Beside it stands a picture of
-which there is one, with noise of SD 50, and a guide in other tones: its negative, darkened towards one side.
+which there is one, with noise of SD 50, and a guide in other tones: its negative, darkened towards one side. Last comes the
+same picture with a guide that shows something else.
 
 ``DIP_SCI_DATA=... python -m benchmarks.paper.flash [--quick]``
 """
@@ -31,7 +32,13 @@ def main() -> None:
     shade = np.linspace(0.4, 1, truth.shape[1])[:, None]
     classic = form.recipe(RATE, MIXED, {"stop": {"rule": "fixed"}}, steps=(200, 601))
     rows, shown = [], []
-    for name, seen, guide, known in (("cave01", dark, flash, None), ("kodim03", noisy, shade * (255 - truth), truth)):
+    other_scene = common.crop(common.picture("cset9/kodim12.png"), truth.shape[0] if form.quick else None, (0.3, 0.5))
+    cases = (
+        ("cave01", dark, flash, None),
+        ("kodim03", noisy, shade * (255 - truth), truth),
+        ("kodim03, another scene", noisy, other_scene, truth),
+    )
+    for name, seen, guide, known in cases:
         image, other = common.image(seen), common.image(guide)
         found = {"noisy": (seen, 0.0), "guide": (guide, 0.0)}
         found["alone"] = common.timed(lambda i=image: denoise(i, form.default()))
