@@ -51,33 +51,6 @@ NEGLIGIBLE = 0.02
 """Weight below which a classical result is not worth computing for the whole image."""
 
 
-KEPT, BLOCK = 0.125, 16
-"""Share of the voxels that a fit does not learn from, so that its risk can be measured there, and edge of their blocks."""
-
-FEWEST = 4096
-"""Voxels that must be left for it."""
-
-
-def keep(problem: Problem, rng: torch.Generator) -> Tensor | None:
-    """Draw the blocks that are kept for measuring the risk: 1 there, ``(N, 1, *spatial)``.
-
-    A network that has learned from an observation knows some of its noise by heart, and would be taken
-    for better than it is there.
-
-    Returns
-    -------
-    Tensor or None
-        ``None`` where too few voxels would be left to measure at.
-    """
-    count, _, *spatial = problem.weights.shape
-    cells = [-(-n // BLOCK) for n in spatial]
-    drawn = (torch.rand((count, 1, *cells), generator=rng, device=rng.device) < KEPT).float()
-    for axis, n in enumerate(spatial, start=2):
-        drawn = drawn.repeat_interleave(BLOCK, dim=axis).narrow(axis, 0, n)
-    kept = drawn.to(problem.weights.device)
-    return kept if int(((problem.weights > 0) & (kept > 0)).sum()) >= FEWEST else None
-
-
 @dataclass(frozen=True)
 class Combination:
     """The estimate, and what it was made of.

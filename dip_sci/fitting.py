@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dip_sci import choices, generators, stopping, supervision
+from dip_sci import choices, generators, held_out, stopping, supervision
 from dip_sci.fit import Fitted, Progress, Settings, iter_fit
 from dip_sci.supervision_scale import Across, Resample
 from dip_sci.tasks import Inpaint, Task
@@ -60,13 +60,12 @@ def _supervise(
     problem: Problem, task: Task, recipe: Recipe, spacing: Sequence[float], rng: torch.Generator
 ) -> Supervision:
     options, seeds = recipe.supervision, recipe.fit.seeds
-    watched = recipe.stop.rule == "held_out" and (options.kind == "full" or options.recorrupt == "hide")
-    held_out = supervision.hold_out(problem, recipe.stop.held_out, rng) if watched else None
+    kept = _held_out(problem, recipe, rng)
     if options.kind == "full":
         split = recipe.stop.split if recipe.stop.rule == "split" else None
         shape = problem.operator.finer(problem.observation).shape[2:]
         grid = generators.input_grid(recipe.generator, shape, spacing)
-        return supervision.Full(problem, recipe.input, seeds, held_out, rng, split, grid)
+        return supervision.Full(problem, recipe.input, seeds, kept, rng, split, grid)
     assert options.patch is not None
     hidden = options.hidden or choices.FEW_HIDDEN
     assert options.passes is not None
@@ -79,16 +78,32 @@ def _supervise(
     patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
     if options.recorrupt == "split":
         return supervision.Split(
-            problem, patch=patch, batch=1, seeds=seeds, passes=options.passes, strength=options.strength
+            problem,
+            patch=patch,
+            batch=1,
+            seeds=seeds,
+            held_out=kept,
+            passes=options.passes,
+            strength=options.strength,
         )
     return supervision.Hide(
         problem,
         patch=patch,
         batch=1,
         seeds=seeds,
-        held_out=held_out,
+        held_out=kept,
         passes=options.passes,
         hidden=hidden,
         alike=isinstance(task, Inpaint),
         in_turn=not isinstance(task, Inpaint) or recipe.output.known == "restore",
     )
+
+
+def _held_out(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Tensor | None:
+    """Draw what a fit does not learn from, where its stop rule asks for it."""
+    options, rule = recipe.supervision, recipe.stop.rule
+    if rule == "held_out" and (options.kind == "full" or options.recorrupt == "hide"):
+        return held_out.voxels(problem, recipe.stop.held_out, rng)
+    # Added noise splits every voxel; only where none has been learned from does it tell what the noise does.
+    judges = rule == "sure" or (rule == "held_out" and options.recorrupt == "split")
+    return held_out.blocks(problem, rng) if judges and options.recorrupt != "resample" else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dip_sci import choices, combination, completion, device, fitting, sample
+from dip_sci import choices, combination, completion, device, fitting, held_out, sample
 from dip_sci.combination import NETWORK, Combination
 from dip_sci.errors import WriteError
 from dip_sci.finished import Finished, folder_of
@@ -97,7 +97,7 @@ class Run:
             return completion.keep(problem, rng, deep=task.deep)
         if not (blend and task.blends) or self.recipe.supervision.kind == "full" or problem.texture.independent:
             return None
-        return combination.keep(problem, rng)
+        return held_out.blocks(problem, rng)
 
     def without(self, problem: Problem, kept: Tensor) -> Problem:
         """Return what a fit sees where some voxels are kept to judge it by."""

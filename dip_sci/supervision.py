@@ -145,12 +145,6 @@ class Supervision(Protocol):
         ...
 
 
-def hold_out(problem: Problem, share: float, rng: torch.Generator) -> Tensor:
-    """Draw the voxels kept out of a fit: 1 where held out, ``(N, 1, *spatial)``."""
-    drawn = torch.rand(problem.weights.shape, generator=rng, device=problem.weights.device) < share
-    return drawn.float() * (problem.weights > 0)
-
-
 def _stein(problem: Problem, found: Tensor, through: Tensor) -> float:
     """Stein's unbiased estimate of the mean square error of `found`, an estimate made from the observation.
 
@@ -313,7 +307,9 @@ class _Recorrupted:
 
         How much noise goes through is seen by adding a little (Ramani, Blu & Unser 2008), the same at each look.
         """
-        probe = self.problem.probe()
+        # Whoever has learned from an observation knows some of its noise by heart, which no derivative shows.
+        judged = self.problem if self.held_out is None else self.problem.weighted(self.held_out)
+        probe = judged.probe()
         e = probe.noise(torch.Generator(probe.observation.device).manual_seed(0))
 
         def restored(problem: Problem) -> Tensor:
@@ -482,7 +478,8 @@ class Split(_Recorrupted):
     problem, patch, batch, seeds, passes
         As for `Hide`.
     held_out
-        Not needed: the aim of a fresh draw is data the fit has not seen.
+        Voxels kept out of the fit, or ``None``. The aim of a fresh draw is data the fit has not seen, but for what it
+        has learned of the observation by heart.
     strength
         Smallest and largest t, the noise added to the input over that in the observation: drawn
         anew at each step. The network is applied at the smallest.
@@ -495,25 +492,26 @@ class Split(_Recorrupted):
         patch: Sequence[int],
         batch: int,
         seeds: int,
+        held_out: Tensor | None = None,
         passes: int,
         strength: tuple[float, float],
     ) -> None:
-        super().__init__(problem, patch, batch, seeds, None, passes)
+        super().__init__(problem, patch, batch, seeds, held_out, passes)
         self.strength, self.applied = strength, strength[0]
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
-        y, measured, context, weights, sd = self._draw(rng, *self._stacks())
+        y, measured, context, weights, sd = self._draw(rng, *self._stacks(self.weights))
         e = sd * self.problem.texture.draw(y.shape, rng)
         low, high = self.strength
         t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         seen, base = self._see(y + t * e, measured, context)
         return Example(seen, base, y - e / t, weights * self.inner)
 
-    def _stacks(self) -> list[Tensor]:
+    def _stacks(self, weights: Tensor) -> list[Tensor]:
         problem = self.problem
         sigma = problem.sigma.expand_as(problem.observation)
-        return [problem.observation, problem.measured, problem.context, self.weights, sigma]
+        return [problem.observation, problem.measured, problem.context, weights, sigma]
 
     def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: the mean over draws of the added noise."""
@@ -527,7 +525,8 @@ class Split(_Recorrupted):
 
     def risk(self, network: Network) -> float:
         """See `Supervision`: against the aim that belongs to one fixed draw."""
-        y, measured, context, weights, sd = self._cut(self.probe, *self._stacks())
+        judged = self.weights if self.held_out is None else self.problem.weights * self.held_out
+        y, measured, context, weights, sd = self._cut(self.probe, *self._stacks(judged))
         e = sd * self.problem.texture.draw(y.shape, torch.Generator(y.device).manual_seed(0))
         t = self.applied
         seen, base = self._see(y + t * e, measured, context)

@@ -35,7 +35,7 @@ LAYERS = [
     ["noise_background", "noise_curve", "noise_structure"],
     ["noise_estimate", "calibration", "operators", "texture"],
     ["data_term", "detection", "problem", "tasks"],
-    ["generators", "inputs", "device", "tiling"],
+    ["generators", "held_out", "inputs", "device", "tiling"],
     ["supervision", "decompression"],
     ["supervision_scale"],
     ["stopping", "averaging"],

@@ -13,13 +13,13 @@ import torch
 from scenes import problem, rng
 from torch import nn
 
-from dip_sci import fit, generators
+from dip_sci import fit, generators, held_out
 from dip_sci.averaging import OutputAverage, WeightAverage
 from dip_sci.errors import FitError
 from dip_sci.fit import Ensemble, Settings, _Health, iter_fit
 from dip_sci.recipe import InputOptions, Recipe
 from dip_sci.stopping import Discrepancy, Fixed, HeldOut, MovingVariance, StopReason, Sure, Verdict
-from dip_sci.supervision import Full, Hide, hold_out
+from dip_sci.supervision import Full, Hide
 
 SETTINGS = Settings(
     steps=6, rate=0.005, schedule="constant", averaging=0.9, seeds=1, seed=0, precision="float32", max_seconds=None
@@ -251,7 +251,7 @@ def test_recorrupted_supervision_shows_no_iterate():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_held_out_rule_asks_for_a_risk(kind):
     p = problem(*SHAPE)
-    teacher = teach(kind, p, held_out=hold_out(p, 0.1, rng()))
+    teacher = teach(kind, p, held_out=held_out.voxels(p, 0.1, rng()))
     done = finish(start(kind, p=p, teacher=teacher, rule=HeldOut(10, 0), steps=200, rate=1e-9))
     assert [step for step, _ in done.stop_curve] == list(range(10, 10 * len(done.stop_curve) + 1, 10))
     assert all(0.01 < value < 10 for _, value in done.stop_curve)
@@ -411,7 +411,7 @@ def test_a_fit_that_breaks_tells_each_step_of_its_curve_once():
 def test_a_fit_that_breaks_goes_on_to_be_watched(rule):
     p = problem(*SHAPE)
     teacher = Poisoned(p, {55}, float("nan"))
-    teacher.held_out = hold_out(p, 0.1, rng())
+    teacher.held_out = held_out.voxels(p, 0.1, rng())
     done = finish(start(p=p, teacher=teacher, rule=rule, steps=62))
     every = getattr(rule, "every", 1)
     assert done.restarts == 1

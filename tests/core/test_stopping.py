@@ -9,7 +9,7 @@ import torch
 from scenes import noisy, problem, rng
 from torch.nn import functional
 
-from dip_sci import stopping
+from dip_sci import denoise, held_out, stopping, supervision
 from dip_sci.choices import decide
 from dip_sci.errors import RecipeError
 from dip_sci.recipe import InputOptions, Recipe
@@ -272,12 +272,12 @@ def agrees(told, true, naive):
     return abs(told - true) < 0.04 * SIGMA**2 and naive < true - 0.2 * SIGMA**2
 
 
-TEACHERS = {"hide": partial(Hide, held_out=None, hidden=(0.2, 0.4)), "split": partial(Split, strength=(0.7, 1.0))}
+TEACHERS = {"hide": partial(Hide, hidden=(0.2, 0.4)), "split": partial(Split, strength=(0.7, 1.0))}
 
 
-def recorrupted(kind, p, seeds=1):
+def recorrupted(kind, p, seeds=1, held_out=None):
     """A supervision, a network for it, and a list of what the network makes."""
-    teacher, made = TEACHERS[kind](p, patch=(128, 128), batch=1, seeds=seeds, passes=1), []
+    teacher, made = TEACHERS[kind](p, patch=(128, 128), batch=1, seeds=seeds, held_out=held_out, passes=1), []
 
     def network(seen):
         base, filled = seen[:, :, 3:4], seen[:, :, :1]
@@ -321,6 +321,38 @@ def test_steins_estimate_counts_voxels_by_their_weights(kind):
         teacher, network, _ = recorrupted(kind, given)
         told.append(teacher.sure(network))
     assert told[0] == pytest.approx(told[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", TEACHERS)
+def test_noise_known_by_heart_counts_for_nothing_where_blocks_are_held_out(kind):
+    p, clean = observed(0, images=3)
+    blocks = held_out.blocks(p, rng(1))
+    # The truth, and the noise of what was learned from, whatever is shown: Stein's estimate sees what changes with it.
+    by_heart = clean + (p.observation - clean) * (1 - blocks)
+    told = {}
+    for name, kept in (("all", None), ("blocks", blocks)):
+        teacher = recorrupted(kind, p, held_out=kept)[0]
+        images = iter(2 * list(by_heart))
+        told[name] = teacher.sure(lambda seen, images=images: next(images)[None, None] - seen[:, :, 3:4])
+    assert told["all"] < -0.7 * SIGMA**2
+    assert abs(told["blocks"]) < 0.1 * SIGMA**2
+
+
+@pytest.mark.parametrize("recorrupt", ["Hide", "Split"])
+@pytest.mark.parametrize("rule", ["sure", "held_out", "fixed"])
+def test_what_a_rule_judges_by_is_kept_out_of_the_fit(rule, recorrupt, monkeypatch):
+    kept = []
+
+    class Watched(getattr(supervision, recorrupt)):
+        def __init__(self, *given, held_out, **options):
+            kept.append(held_out)
+            super().__init__(*given, held_out=held_out, **options)
+
+    monkeypatch.setattr(supervision, recorrupt, Watched)
+    tiny = {"generator": {"channels": [4, 4]}, "fit": {"steps": 1}, "output": {"classical": "none"}}
+    lesson = {"recorrupt": recorrupt.lower(), "passes": 1}
+    denoise(noisy(200, 200), Recipe.parse({**tiny, "stop": {"rule": rule}, "supervision": lesson}))
+    assert (kept[0] is None) == (rule == "fixed")
 
 
 @pytest.mark.parametrize("kind", TEACHERS)

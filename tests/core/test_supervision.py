@@ -6,10 +6,10 @@ import pytest
 import torch
 from scenes import problem, rng
 
-from dip_sci import tiling
+from dip_sci import held_out, tiling
 from dip_sci.inputs import Jitter
 from dip_sci.recipe import InputOptions
-from dip_sci.supervision import Full, Hide, Split, hold_out
+from dip_sci.supervision import Full, Hide, Split
 
 SHAPES = [(32, 24), (8, 16, 12)]
 
@@ -175,16 +175,30 @@ def test_no_jitter_leaves_the_input_alone():
 def test_held_out_voxels_are_a_share_of_those_that_count():
     p = problem(128, 128)
     p.weights[..., :64] = 0
-    held = hold_out(p, 0.1, rng())
+    held = held_out.voxels(p, 0.1, rng())
     assert held[..., :64].sum() == 0
     assert float(held[..., 64:].mean()) == pytest.approx(0.1, abs=0.01)
     assert set(held.unique().tolist()) == {0.0, 1.0}
 
 
+def test_blocks_are_held_out_whole():
+    p = problem(320, 250, images=2)
+    held = held_out.blocks(p, rng())
+    assert float(held.mean()) == pytest.approx(held_out.SHARE, abs=0.03)
+    for block in held.split(held_out.EDGE, dim=2):
+        for one in block.split(held_out.EDGE, dim=3):
+            assert len(one[0].unique()) == 1
+    assert not torch.equal(held[0], held[1])
+
+
+def test_no_blocks_are_held_out_of_little():
+    assert held_out.blocks(problem(64, 64), rng()) is None
+
+
 @pytest.mark.parametrize("make", [hide, full])
 def test_held_out_voxels_are_never_asked_for(make):
     p = problem(32, 32)
-    held = hold_out(p, 0.2, rng())
+    held = held_out.voxels(p, 0.2, rng())
     teacher = make(p, held_out=held)
     for step in range(5):
         weights = teacher.example(rng(step)).weights[0]
@@ -195,7 +209,7 @@ def test_held_out_voxels_are_never_asked_for(make):
 @pytest.mark.parametrize("make", [hide, full])
 def test_the_risk_is_the_error_at_the_held_out_voxels(make):
     p = problem(32, 32)
-    held = hold_out(p, 0.2, rng())
+    held = held_out.voxels(p, 0.2, rng())
 
     def off_by(value):
         # Replies with the observation plus an error, whatever it is shown.
@@ -210,7 +224,7 @@ def test_the_risk_is_the_error_at_the_held_out_voxels(make):
 
 def test_the_risk_under_hiding_does_not_show_the_held_out_voxels():
     p = problem(32, 32)
-    held = hold_out(p, 0.2, rng())
+    held = held_out.voxels(p, 0.2, rng())
     inputs = []
     for y in (p.observation, p.observation + 40 * held):
         teacher = hide(with_observation(p, y), held_out=held)
