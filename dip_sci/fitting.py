@@ -73,7 +73,8 @@ def _supervise(
     if options.recorrupt == "resample":
         finer = task.finer("ZYX")
         scale = Across if finer[0] > 1 and max(finer[1:]) == 1 else Resample
-        return scale(problem, patch=options.patch, seeds=seeds, passes=options.passes, spacing=spacing)
+        alike = recipe.output.classical == "blend"
+        return scale(problem, patch=options.patch, seeds=seeds, passes=options.passes, spacing=spacing, alike=alike)
     # A volume's patch is flatter: planes are fewer than rows.
     patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
     if options.recorrupt == "split":

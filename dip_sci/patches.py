@@ -118,6 +118,19 @@ def refined(
     return found
 
 
+def self_led(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
+    """Filter each group of small like patches by what it looks like itself: what only single patches show is lost.
+
+    Parameters
+    ----------
+    image, sigma, coarse
+        As for `low_rank`; but for `sigma` no noise is taken to be in it.
+    """
+    ndim = image.ndim - 1
+    step = (COARSE_STEP if coarse else STEP)[ndim]
+    return _filtered(image, image, sigma, EDGES[ndim][-1], step, REFINED_COUNT[ndim], [_wiener])[0]
+
+
 def refinements(ndim: int) -> list[str]:
     """Name the results of `refined` for a number of spatial axes."""
     return [_named(name, edge, ndim) for edge in EDGES[ndim] for name in RULES]

@@ -117,7 +117,7 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
             "use resample."
         )
     ndim = str(choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim)
-    effort = SCALE_EFFORT["2d" if max(task.factors[1:]) == 1 else ndim]
+    effort = SCALE_EFFORT["slices" if max(task.factors[1:]) == 1 else ndim]
     wishes: dict[str, dict[str, Any]] = {
         "supervision": {"kind": "recorrupted", "recorrupt": "resample", "passes": 8, "patch": effort.patch},
         "fit": {"steps": effort.steps[recipe.preset], "rate": 0.001, "averaging": 0.99},
@@ -125,10 +125,13 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
     }
     if recipe.generator.kind == "auto":
         wishes["generator"] = {"kind": "plain", "channels": effort.channels}
-    return _open(recipe, wishes), {
+    reasons = {
         "supervision.recorrupt": "resample: how to make it finer is learned where the finer image is known",
         "fit.steps": f"{effort.steps[recipe.preset]}: preset {recipe.preset}",
     }
+    if recipe.output.classical == "blend":
+        reasons["output.classical"] = "blend: of what the network adds, what like patches share is kept"
+    return _open(recipe, wishes), reasons
 
 
 def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
@@ -170,8 +173,9 @@ class _ScaleEffort(NamedTuple):
 
 
 SCALE_EFFORT = {
-    "2d": _ScaleEffort((64,) * 7, 64, {"fast": 400, "balanced": 1500, "best": 5000}),
+    "2d": _ScaleEffort((64,) * 7, 64, {"fast": 300, "balanced": 900, "best": 4000}),
     "3d": _ScaleEffort((32,) * 5, 32, {"fast": 200, "balanced": 600, "best": 2000}),
+    "slices": _ScaleEffort((64,) * 7, 64, {"fast": 400, "balanced": 1500, "best": 5000}),
 }
 
 

@@ -72,10 +72,13 @@ class Passes:
         How many.
     total
         Their sum, ``(K, N, C, *spatial)``; ``None`` before the first.
+    start
+        What they began with, where that is the result of others before them; else ``None``.
     """
 
     count: int = 0
     total: Tensor | None = None
+    start: Tensor | None = None
 
     def add(self, restored: Tensor) -> Tensor:
         """Take in a pass: the mean so far."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from dip_sci import tiling
+from dip_sci import patches, tiling
 from dip_sci.errors import ImageError
 from dip_sci.operators import Downsample, Identity
 from dip_sci.resampling import resample
 from dip_sci.supervision import Example, Passes
-from dip_sci.views import views
+from dip_sci.views import View, views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +29,12 @@ SCALES = (1.0, 0.85, 0.7, 0.6)
 AT_ONCE = 2**18
 """Voxels that go through a network at once."""
 
+LARGE = 2**17
+"""Voxels of an image whose like patches are gathered more coarsely."""
+
+SHARES = (0.32, 0.22, 0.16, 0.1)
+"""What like patches do not share is lost in rounds, as if it were noise of these parts of an image's own spread."""
+
 BACK_PROJECTIONS = 6
 """Steps that make a result agree with its observation: ``x + U (y - A x)`` (Irani & Peleg 1991)."""
 
@@ -38,9 +44,10 @@ class _Scale:
 
     averages_outputs = False
 
-    def __init__(self, problem: Problem, seeds: int, spacing: Sequence[float]) -> None:
+    def __init__(self, problem: Problem, seeds: int, spacing: Sequence[float], *, alike: bool) -> None:
         assert isinstance(problem.operator, Downsample)
         self.operator = problem.operator
+        self.shares = SHARES if alike else ()
         self.observed, self.seeds = problem, seeds
         # A lesson's image is the observation itself.
         self.problem = replace(problem, operator=Identity(spacing))
@@ -50,7 +57,7 @@ class _Scale:
     def on(self, problem: Problem, passes: int | None = None) -> Self:
         """See `Supervision`."""
         other = copy.copy(self)
-        other.observed, other.count = problem, passes or 1
+        other.observed = problem
         return other
 
     def risk(self, network: Network) -> float:
@@ -80,6 +87,17 @@ class _Scale:
             x = x + operator.finer((y - operator.forward(x)) * measured)
         return x
 
+    def _alike(self, x: Tensor, share: float, operator: Downsample) -> Tensor:
+        """Leave of images what like patches share, and of the rest what the observation says."""
+        y, large = self.observed.observation, x[0, 0, 0].numel() > LARGE
+        spread = share * y.flatten(1).std(dim=1).clamp_min(1e-4)
+
+        def shared(image: Tensor, sd: Tensor) -> Tensor:
+            return patches.self_led(image, sd.reshape((1,) * image.ndim), coarse=large)
+
+        found = [torch.stack([shared(*both) for both in zip(one, spread, strict=True)]) for one in x]
+        return self._agreeing(torch.stack(found), operator)
+
 
 class Resample(_Scale):
     """Learn to undo the operator where its result is known: from the observation's coarser copy to itself.
@@ -87,7 +105,8 @@ class Resample(_Scale):
     The network sees the coarser copy, interpolated, and predicts what that lacks (Shocher, Cohen & Irani 2018,
     "Zero-Shot Super-Resolution"). Factors of 4, 8, 9 and 16 are learned as 2 or 3, of which an observation has far
     more to show, and applied again and again. The observation is seen flipped, with axes swapped and at several
-    sizes; the result is the mean over flips, brought to agreement with the observation.
+    sizes. Each time the result is the mean over flips, of which what like patches share is kept, brought to agreement
+    with the observation.
 
     Parameters
     ----------
@@ -101,17 +120,23 @@ class Resample(_Scale):
         Views averaged in the result, at most all of them.
     spacing
         Voxel spacing of the observation along each spatial axis.
+    alike
+        Whether like patches have a say.
     """
 
-    def __init__(self, problem: Problem, *, patch: int, seeds: int, passes: int, spacing: Sequence[float]) -> None:
-        super().__init__(problem, seeds, spacing)
+    def __init__(
+        self, problem: Problem, *, patch: int, seeds: int, passes: int, spacing: Sequence[float], alike: bool = True
+    ) -> None:
+        super().__init__(problem, seeds, spacing, alike=alike)
         factors, kernel = self.operator.factors, self.operator.kernel
         once, times = _root(factors)
         self.lesson = Downsample(once, kernel, spacing)
         self.levels = [Downsample([f**k for f in once], kernel, spacing) for k in range(1, times + 1)]
-        alike = factors[-1] == factors[-2] and abs(spacing[-1] - spacing[-2]) < 1e-3 * spacing[-1]
-        self.views = views(len(factors), swap=alike)
-        self.count = min(passes, len(self.views))
+        square = factors[-1] == factors[-2] and abs(spacing[-1] - spacing[-2]) < 1e-3 * spacing[-1]
+        self.views = views(len(factors), swap=square)
+        self.averaged = min(passes, len(self.views))
+        self.rounds = [*self.views[: self.averaged], *self.shares]
+        self.count = len(self.rounds) * times
         self.shape = _edges(problem.observation.shape[2:], once, patch)
         self._sizes = self._pyramid()
 
@@ -138,16 +163,40 @@ class Resample(_Scale):
         return _example(self.seeds, base, target, weight)
 
     def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
-        """See `Supervision`: the mean over views, brought to agreement with the observation."""
-        y, made = self.operator.fill(self.observed.observation, self.observed.measured), made or Passes()
-        if made.count:
-            yield self._agreeing(made.mean, self.operator)
-        for view in self.views[made.count : self.count]:
-            x = y.expand(self.seeds, *y.shape)
-            for level in self.levels:
-                seen = view.see(self.lesson.finer(x)).contiguous()
-                x = self._agreeing(view.back(self._restored(network, seen)), level)
-            yield self._agreeing(made.add(x), self.operator)
+        """See `Supervision`: first a quick result of the plain view, last what has come of all levels."""
+        made, y = made or Passes(), self.operator.fill(self.observed.observation, self.observed.measured)
+        y = y.expand(self.seeds, *y.shape)
+        if made.count == self.count:
+            assert made.start is not None
+            yield made.start
+            return
+        quick = y
+        for level in self.levels:
+            quick = self._agreeing(self._finer(network, quick, self.views[0]), level)
+        yield quick
+        while made.count < self.count:
+            self._go_on(made, network, y)
+            yield quick if made.start is None or made.count < self.count else made.start
+
+    def _go_on(self, made: Passes, network: Network, y: Tensor) -> None:
+        """Take in one more view of a level, or leave what like patches share of the mean over views."""
+        at, turn = divmod(made.count, len(self.rounds))
+        way, level = self.rounds[turn], self.levels[at]
+        made.count += 1
+        if isinstance(way, View):
+            one = self._finer(network, y if made.start is None else made.start, way)
+            made.total = one if made.total is None else made.total + one
+            if turn == self.averaged - 1:
+                made.total = self._agreeing(made.total / self.averaged, level)
+        else:
+            assert made.total is not None
+            made.total = self._alike(made.total, way, level)
+        if turn == len(self.rounds) - 1:
+            made.start, made.total = made.total, None
+
+    def _finer(self, network: Network, x: Tensor, view: View) -> Tensor:
+        seen = view.see(self.lesson.finer(x)).contiguous()
+        return view.back(self._restored(network, seen))
 
 
 class Across(_Scale):
@@ -164,8 +213,10 @@ class Across(_Scale):
         Voxel spacing of the observation along Z, Y and X.
     """
 
-    def __init__(self, problem: Problem, *, patch: int, seeds: int, passes: int, spacing: Sequence[float]) -> None:
-        super().__init__(problem, seeds, spacing)
+    def __init__(
+        self, problem: Problem, *, patch: int, seeds: int, passes: int, spacing: Sequence[float], alike: bool = True
+    ) -> None:
+        super().__init__(problem, seeds, spacing, alike=alike)
         f = self.operator.factors[0]
         self.lesson = Downsample((f, 1), self.operator.kernel, (1.0, 1.0))
         self._planes = [self._coarse_along(axis, spacing[0] / f / spacing[axis]) for axis in (1, 2)]
@@ -175,8 +226,8 @@ class Across(_Scale):
             raise ImageError(
                 f"The planes are too small to learn a factor of {f} from: shape {problem.observation.shape}."
             )
-        self.views = [(along, flips) for along in (3, 4) for flips in ((), (2,))]
-        self.count = min(passes, len(self.views))
+        self.views = [(along, flips) for along in (3, 4) for flips in ((), (2,))][:passes]
+        self.count = len(self.views) + len(self.shares)
 
     def _coarse_along(self, axis: int, ratio: float) -> tuple[Tensor, Tensor]:
         """Cut planes ``(planes, C, axis, other)``, whose first axis has the voxels that Z is to have."""
@@ -204,8 +255,8 @@ class Across(_Scale):
         made = made or Passes()
         n, c, z, *_ = y.shape
         if made.count:
-            yield self._agreeing(made.mean, self.operator)
-        for along, flips in self.views[made.count : self.count]:
+            yield self._agreeing(made.mean, self.operator) if made.start is None else made.start
+        for along, flips in self.views[made.count :]:
             other = 7 - along
             # (N, C, Z, Y, X) to planes (N * along, C, Z, other).
             order = (0, along, 1, 2, other)
@@ -215,6 +266,11 @@ class Across(_Scale):
             back = (0, 1, 3, 4, 5, 2) if along == 4 else (0, 1, 3, 4, 2, 5)
             out = out.permute(back).flip([axis + 1 for axis in flips])
             yield self._agreeing(made.add(out), self.operator)
+        for share in self.shares[made.count - len(self.views) :]:
+            before = self._agreeing(made.mean, self.operator) if made.start is None else made.start
+            made.start = self._alike(before, share, self.operator)
+            made.count += 1
+            yield made.start
 
 
 def _root(factors: Sequence[int]) -> tuple[tuple[int, ...], int]:
