@@ -119,7 +119,7 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
     ndim = str(choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim)
     effort = SCALE_EFFORT["slices" if max(task.factors[1:]) == 1 else ndim]
     wishes: dict[str, dict[str, Any]] = {
-        "supervision": {"kind": "recorrupted", "recorrupt": "resample", "passes": 8, "patch": effort.patch},
+        "supervision": {"kind": "recorrupted", "recorrupt": "resample", "passes": 4, "patch": effort.patch},
         "fit": {"steps": effort.steps[recipe.preset], "rate": 0.001, "averaging": 0.99},
         "stop": {"rule": "fixed"},
     }
@@ -173,7 +173,7 @@ class _ScaleEffort(NamedTuple):
 
 
 SCALE_EFFORT = {
-    "2d": _ScaleEffort((64,) * 7, 64, {"fast": 300, "balanced": 900, "best": 4000}),
+    "2d": _ScaleEffort((64,) * 7, 64, {"fast": 250, "balanced": 700, "best": 4000}),
     "3d": _ScaleEffort((32,) * 5, 32, {"fast": 200, "balanced": 600, "best": 2000}),
     "slices": _ScaleEffort((64,) * 7, 64, {"fast": 400, "balanced": 1500, "best": 5000}),
 }
