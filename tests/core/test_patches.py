@@ -36,6 +36,17 @@ def test_most_of_the_noise_goes_and_what_repeats_itself_stays(shape):
         assert error(result, clean) < 0.2 * 0.5**2
 
 
+@pytest.mark.parametrize("shape", [(64, 48), (12, 24, 20)])
+def test_what_a_single_patch_shows_is_lost_and_what_all_show_stays(shape):
+    clean = waves(*shape)
+    odd = clean.clone()
+    odd[(0, *(n // 2 for n in shape))] += 0.5
+    for coarse in (False, True):
+        found = patches.self_led(odd, sd(0.3), coarse=coarse)
+        assert error(found, clean) < 0.3 * error(odd, clean) + 1e-3
+    assert torch.allclose(patches.self_led(clean, sd(0.01)), clean, atol=0.02)
+
+
 def test_a_better_pilot_gives_a_better_result():
     clean = waves(64, 64)
     seen = noisy(clean, 0.5)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from scenes import noisy, scene, tiny
 
+from dip_sci.checkpoint import Checkpoint
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import super_resolve
 from dip_sci.image import Image
 from dip_sci.operators import Downsample
 from dip_sci.resampling import matrix, resample
+from dip_sci.supervision_scale import Resample
 
 LEARN = {"generator": {"channels": (16, 16)}, "fit": {"steps": 150, "rate": 0.004, "precision": "float32"}}
 
@@ -98,6 +100,44 @@ def test_thick_slices_learn_from_their_planes():
     plain = super_resolve(image, (3, 1, 1), tiny(fit={"steps": 0})).image.array
     assert result.spacing == (1.0, 1.0, 1.0)
     assert psnr(result.array, truth) > psnr(plain, truth) + 1
+
+
+@pytest.mark.parametrize(
+    ("truth", "factors", "axes"),
+    [(scene(96, 96), (4, 4), "YX"), (stripes(36, 40, 40), (3, 1, 1), "ZYX")],
+    ids=["planes", "slices"],
+)
+def test_like_patches_add_to_the_network_unless_it_is_wanted_alone(truth, factors, axes):
+    image = Image(coarse(truth.astype(np.float32), factors), axes)
+    both, alone = (
+        super_resolve(image, factors, tiny(**LEARN, output={"classical": kind})) for kind in ("blend", "none")
+    )
+    assert psnr(both.image.array, truth) > psnr(alone.image.array, truth) + 0.1
+    assert "like patches" in both.report.reasons["output.classical"]
+    assert "output.classical" not in alone.report.reasons
+
+
+def test_a_factor_learned_in_steps_goes_on_from_its_checkpoint_in_any_of_them(tmp_path, monkeypatch):
+    image, path = Image(coarse(stripes(64, 64), (4, 4)), "YX"), tmp_path / "run.npz"
+    recipe = tiny(fit={"steps": 2}, output={"classical": "blend"})
+    whole = super_resolve(image, 4, recipe).image.array
+    monkeypatch.setattr(Checkpoint, "due", lambda self: True)
+    rounds = 0
+    with monkeypatch.context() as patched:
+        go_on = Resample._go_on
+
+        def cut_off(self, made, network, y):
+            nonlocal rounds
+            rounds += 1
+            if rounds % 4 == 0:
+                raise KeyboardInterrupt
+            go_on(self, made, network, y)
+
+        patched.setattr(Resample, "_go_on", cut_off)
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                super_resolve(image, 4, recipe, checkpoint=path)
+    assert np.array_equal(super_resolve(image, 4, recipe, checkpoint=path).image.array, whole)
 
 
 def test_the_kernel_makes_a_difference():
