@@ -8,7 +8,8 @@ counts    half of the pixels missing, 10 photons at most, known pixels denoised:
 counts-sr the same for twice finer pixels, 30 photons at most
 noisy-sr  twice finer pixels under noise of SD 15: the noise removed first, and cubic interpolation of our
           denoised image
-slices    slices three times too thick (the mean of three): ours, and cubic interpolation
+slices    slices three times too thick (the mean of three): ours, and cubic interpolation; of a phantom, of the spine
+          of `sample_data`, whose own noise is part of the truth, and of another (T2)
 guide     a noisy channel with a clean one as guide, and alone
 full      half of the pixels missing: ours, and the classic prior given ten times the time
 ========= =================================================================================================
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import scipy.io
 import torch
@@ -37,7 +39,9 @@ from dip_sci.restore import denoise
 
 Array = NDArray[np.float32]
 SIDE = 192
+SAMPLES = Path(__file__).parent.parent / "sample_data"
 PICTURES = ("cameraman", "boat", "peppers")
+VOLUMES = ("BrainWeb T1", "sample spine T1", "spine T2")
 
 
 def main() -> None:
@@ -58,7 +62,7 @@ def main() -> None:
     print(row(["---"] * 5))
     for name, case in cases.items():
         if options.only in (None, name):
-            for image in PICTURES if name != "slices" else ("BrainWeb T1",):
+            for image in PICTURES if name != "slices" else VOLUMES:
                 ours, other, truth = case(image, options.preset)
                 values = [psnr(result, truth) for result in (ours, other)]
                 print(row([name, image, *(f"{v:.2f}" for v in values), f"{values[0] - values[1]:+.2f}"]), flush=True)
@@ -112,13 +116,24 @@ def _noisy_finer(name: str, preset: str) -> tuple[Array, Array, Array]:
     return ours, _resampled(denoise(coarse, recipe).image.array, [SIDE] * 2, "cubic"), truth
 
 
-def _slices(_: str, preset: str) -> tuple[Array, Array, Array]:
-    path = Path(os.environ["DIP_SCI_DATA"]) / "mri" / "brainweb" / "T1data.mat"
-    truth = np.moveaxis(scipy.io.loadmat(path)["ima"], 2, 0)[60:108, 40:136, 40:136].astype(np.float32)
-    thick = _resampled(truth, [16, 96, 96], "box")
+def _slices(name: str, preset: str) -> tuple[Array, Array, Array]:
+    truth = _volume(name)
+    shape = list(truth.shape)
+    thick = _resampled(truth, [shape[0] // 3, *shape[1:]], "box")
     image = Image(thick, "ZYX", spacing=(3.0, 1.0, 1.0))
     ours = super_resolve(image, (3, 1, 1), _recipe(preset, operator={"kernel": "box"})).image.array
-    return ours, _resampled(thick, [48, 96, 96], "cubic"), truth
+    return ours, _resampled(thick, shape, "cubic"), truth
+
+
+def _volume(name: str) -> Array:
+    """Read a volume of voxels of 1 mm, as many planes as make whole slices of three."""
+    folder = Path(os.environ["DIP_SCI_DATA"]) / "mri"
+    if name == "BrainWeb T1":
+        whole = np.moveaxis(scipy.io.loadmat(folder / "brainweb" / "T1data.mat")["ima"], 2, 0)
+        return whole[60:108, 40:136, 40:136].astype(np.float32)
+    path = SAMPLES / "mri" / "spine_t1w.nii.gz" if name == "sample spine T1" else folder / "sct" / "t2.nii.gz"
+    values = np.asarray(nibabel.load(path).dataobj, np.float32).T  # type: ignore[attr-defined]
+    return np.ascontiguousarray(values[: len(values) // 3 * 3])
 
 
 def _guide(name: str, preset: str) -> tuple[Array, Array, Array]:

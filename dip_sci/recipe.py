@@ -223,8 +223,8 @@ class StopOptions(_Group):
     minimum. `discrepancy`: when what is left of the observation is as strong as the noise. `held_out`: when voxels
     kept out of the fit are no longer predicted better. `split`: the same with a copy of the whole observation, made
     with added noise; right for correlated noise, too. `sure`: when Stein's unbiased estimate of the error no longer
-    falls, for networks that see the observation (recorrupted); photon noise is
-    stabilised first, and Gaussian then.
+    falls, for networks that see the observation (recorrupted), in blocks that the fit does not learn from (an eighth of
+    the image); photon noise is stabilised first, and Gaussian then.
     `auto`: moving variance for full, fixed for recorrupted supervision."""
     window: Annotated[int, Field(ge=2, le=10_000)] = 100
     """Iterates in the windowed variance."""
