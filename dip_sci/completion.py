@@ -118,7 +118,7 @@ def complete(
     if kept is None or box is None:
         yield Combination(estimate, classical, {NETWORK: 1.0}, {})
         return
-    spread = _spread(problem)
+    spread = problem.spread()
     levels = [problem.sigma] if known_noise else [spread * level for level in LEVELS]
     part = problem.within(box)
     judge = kept[box] * part.weights
@@ -171,16 +171,6 @@ def _biharmonic(problem: Problem, known: Tensor) -> Tensor:
     guess = problem.operator.guess(problem.observation, known.to(problem.observation.dtype)).filled
     found = [biharmonic(y, at[0], first) for y, at, first in zip(problem.observation, known, guess, strict=True)]
     return torch.stack(found)
-
-
-def _spread(problem: Problem) -> Tensor:
-    """Return the standard deviation of what is known of each image, ``(N, 1, 1, ...)``."""
-    weights = (problem.weights > 0).to(problem.observation.dtype).expand_as(problem.observation)
-    axes = tuple(range(1, weights.ndim))
-    count = weights.sum(dim=axes, keepdim=True).clamp_min(1)
-    mean = (problem.observation * weights).sum(dim=axes, keepdim=True) / count
-    variance = ((problem.observation - mean).square() * weights).sum(dim=axes, keepdim=True) / count
-    return variance.sqrt().clamp_min(1e-4)
 
 
 def _busiest(problem: Problem, kept: Tensor) -> tuple[slice, ...] | None:

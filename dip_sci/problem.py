@@ -97,6 +97,15 @@ class Problem:
             return self.observation
         return self.operator.guess(self.observation, self.measured).filled
 
+    def spread(self) -> Tensor:
+        """Return the standard deviation of what is known of each image, ``(N, 1, 1, ...)``; never 0."""
+        weights = (self.weights > 0).to(self.observation.dtype).expand_as(self.observation)
+        axes = tuple(range(1, weights.ndim))
+        count = weights.sum(dim=axes, keepdim=True).clamp_min(1)
+        mean = (self.observation * weights).sum(dim=axes, keepdim=True) / count
+        variance = ((self.observation - mean).square() * weights).sum(dim=axes, keepdim=True) / count
+        return variance.sqrt().clamp_min(1e-4)
+
     def noise(self, rng: torch.Generator) -> Tensor:
         """Draw noise as the observation's, of its shape."""
         return self.sigma * self.texture.draw(self.observation.shape, rng)

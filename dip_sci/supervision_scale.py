@@ -92,13 +92,11 @@ class _Scale:
 
     def _alike(self, x: Tensor, share: float, operator: Downsample) -> Tensor:
         """Leave of images what like patches share, and of the rest what the observation says."""
-        y, large = self.observed.observation, x[0, 0, 0].numel() > LARGE
-        spread = share * y.flatten(1).std(dim=1).clamp_min(1e-4)
-
-        def shared(image: Tensor, sd: Tensor) -> Tensor:
-            return patches.self_led(image, sd.reshape((1,) * image.ndim), coarse=large)
-
-        found = [torch.stack([shared(*both) for both in zip(one, spread, strict=True)]) for one in x]
+        large, spread = x[0, 0, 0].numel() > LARGE, share * self.observed.spread()
+        found = [
+            torch.stack([patches.self_led(image, sd, coarse=large) for image, sd in zip(one, spread, strict=True)])
+            for one in x
+        ]
         return self._agreeing(torch.stack(found), operator)
 
 
