@@ -15,6 +15,7 @@ from dip_sci.tasks import Inpaint, Task
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator, Sequence
+    from typing import Any
 
     from torch import Tensor
 
@@ -67,7 +68,6 @@ def _supervise(
         grid = generators.input_grid(recipe.generator, shape, spacing)
         return supervision.Full(problem, recipe.input, seeds, kept, rng, split, grid)
     assert options.patch is not None
-    hidden = options.hidden or choices.FEW_HIDDEN
     assert options.passes is not None
     spatial = problem.observation.ndim - 2
     if options.recorrupt == "resample":
@@ -77,26 +77,15 @@ def _supervise(
         return scale(problem, patch=options.patch, seeds=seeds, passes=options.passes, spacing=spacing, alike=alike)
     # A volume's patch is flatter: planes are fewer than rows.
     patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
+    shared: dict[str, Any] = {"patch": patch, "batch": 1, "seeds": seeds, "held_out": kept, "passes": options.passes}
     if options.recorrupt == "split":
-        return supervision.Split(
-            problem,
-            patch=patch,
-            batch=1,
-            seeds=seeds,
-            held_out=kept,
-            passes=options.passes,
-            strength=options.strength,
-        )
+        return supervision.Split(problem, strength=options.strength, **shared)
     return supervision.Hide(
         problem,
-        patch=patch,
-        batch=1,
-        seeds=seeds,
-        held_out=kept,
-        passes=options.passes,
-        hidden=hidden,
+        hidden=options.hidden or choices.FEW_HIDDEN,
         alike=isinstance(task, Inpaint),
         in_turn=not isinstance(task, Inpaint) or recipe.output.known == "restore",
+        **shared,
     )
 
 

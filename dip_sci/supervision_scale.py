@@ -204,11 +204,12 @@ class Across(_Scale):
     """Learn across thick slices what can be learned in their planes (Zhao et al. 2021, "SMORE").
 
     Slices are thick along Z only: in their planes the image is fine. There, one axis is made coarse as Z is, and a
-    network of planes learns to undo that; it is applied to the planes that hold Z, along X and along Y.
+    network of planes learns to undo that; it is applied to the planes that hold Z, along X and along Y. Of the mean, what
+    like patches share is kept, as by `Resample`.
 
     Parameters
     ----------
-    problem, patch, seeds, passes
+    problem, patch, seeds, passes, alike
         As for `Resample`, in three dimensions; only the first factor is not 1.
     spacing
         Voxel spacing of the observation along Z, Y and X.
