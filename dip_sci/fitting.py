@@ -96,4 +96,4 @@ def _held_out(problem: Problem, recipe: Recipe, rng: torch.Generator) -> Tensor 
         return held_out.voxels(problem, recipe.stop.held_out, rng)
     # Added noise splits every voxel; only where none has been learned from does it tell what the noise does.
     judges = rule == "sure" or (rule == "held_out" and options.recorrupt == "split")
-    return held_out.blocks(problem, rng) if judges and options.recorrupt != "resample" else None
+    return held_out.blocks(problem, rng) if judges else None

@@ -123,8 +123,15 @@ def self_led(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
 
     Parameters
     ----------
-    image, sigma, coarse
-        As for `low_rank`; but for `sigma` no noise is taken to be in it.
+    image, coarse
+        As for `low_rank`; there need be no noise in it.
+    sigma
+        How strongly, as if noise of that standard deviation were to be taken off; as for `low_rank`.
+
+    Returns
+    -------
+    Tensor
+        The filtered image, of the same shape.
     """
     ndim = image.ndim - 1
     step = (COARSE_STEP if coarse else STEP)[ndim]

@@ -116,6 +116,11 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
             f"supervision.recorrupt is {recipe.supervision.recorrupt}, which makes nothing finer: for super-resolution, "
             "use resample."
         )
+    if recipe.stop.rule in ("held_out", "sure"):
+        raise RecipeError(
+            f"stop.rule is {recipe.stop.rule}, which judges what becomes of the observation's noise: super-resolution learns "
+            "another lesson. Leave it out, or set it to fixed."
+        )
     ndim = str(choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim)
     effort = SCALE_EFFORT["slices" if max(task.factors[1:]) == 1 else ndim]
     wishes: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from dip_sci.functions import super_resolve
 from dip_sci.image import Image
 from dip_sci.operators import Downsample
 from dip_sci.resampling import matrix, resample
-from dip_sci.supervision_scale import Resample
+from dip_sci.supervision_scale import SHARES, Resample
 
 LEARN = {"generator": {"channels": (16, 16)}, "fit": {"steps": 150, "rate": 0.004, "precision": "float32"}}
 
@@ -137,7 +137,12 @@ def test_a_factor_learned_in_steps_goes_on_from_its_checkpoint_in_any_of_them(tm
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
                 super_resolve(image, 4, recipe, checkpoint=path)
-    assert np.array_equal(super_resolve(image, 4, recipe, checkpoint=path).image.array, whole)
+        # Two levels of two views and the rounds of like patches, of which each run but the last has done three.
+        done = []
+        patched.setattr(Resample, "_go_on", lambda *given: done.append(1) or go_on(*given))
+        again = super_resolve(image, 4, recipe, checkpoint=path)
+    assert np.array_equal(again.image.array, whole)
+    assert len(done) == 2 * (2 + len(SHARES)) - 9
 
 
 def test_the_kernel_makes_a_difference():
@@ -215,6 +220,12 @@ def test_a_factor_that_makes_no_sense_is_refused(factor, words):
 def test_other_lessons_make_nothing_finer(kind):
     with pytest.raises(RecipeError, match=kind):
         super_resolve(noisy(24, 24), 2, tiny(supervision={"recorrupt": kind}))
+
+
+@pytest.mark.parametrize("rule", ["held_out", "sure"])
+def test_rules_that_judge_noise_are_refused(rule):
+    with pytest.raises(RecipeError, match=rf"stop\.rule is {rule}.*fixed"):
+        super_resolve(noisy(24, 24), 2, tiny(stop={"rule": rule}))
 
 
 def test_thick_slices_need_three_dimensions():
