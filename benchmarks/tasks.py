@@ -48,6 +48,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="a case")
+    parser.add_argument("--images", help="some of its images, separated by commas")
     parser.add_argument("--preset", default="balanced")
     options = parser.parse_args()
     cases: dict[str, Any] = {
@@ -62,7 +63,8 @@ def main() -> None:
     print(row(["---"] * 5))
     for name, case in cases.items():
         if options.only in (None, name):
-            for image in PICTURES if name != "slices" else VOLUMES:
+            images = options.images.split(",") if options.images else PICTURES if name != "slices" else VOLUMES
+            for image in images:
                 ours, other, truth = case(image, options.preset)
                 values = [psnr(result, truth) for result in (ours, other)]
                 print(row([name, image, *(f"{v:.2f}" for v in values), f"{values[0] - values[1]:+.2f}"]), flush=True)

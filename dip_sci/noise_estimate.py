@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,6 +116,7 @@ def estimate(
         measured,
         volume=volume,
         correlated=None if options.spatial == "auto" else options.spatial == "correlated",
+        given=partial(_stable_variance, model) if error is None else None,
     )
     if spread is not None and error is not None and not found.whole:
         if isinstance(model, Gaussian):
@@ -176,6 +178,13 @@ def _from_user(options: NoiseOptions) -> Pointwise | None:
             return Poisson(options.gain, offset)
         return PoissonGaussian(options.gain, offset, options.read_noise or 0.0)
     return None
+
+
+def _stable_variance(model: Pointwise, mean: Array) -> Array:
+    """Variance of stabilised noise about a mean, on the stabilised scale."""
+    if isinstance(model, PoissonGaussian):
+        return model.stable_variance(model.unstabilise(mean))
+    return np.ones_like(mean)
 
 
 def _scaled(model: Pointwise, factor: float) -> Pointwise:
