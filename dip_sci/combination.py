@@ -67,6 +67,8 @@ class Combination:
         By name: estimated mean square error over the noise's variance.
     piloting
         Weights of the blend that is the pilot of the filters of like patches; empty where they have no weight.
+    refilled
+        Share, in the holes, of what like patches have completed since.
     """
 
     estimate: Tensor
@@ -74,12 +76,14 @@ class Combination:
     weights: dict[str, float]
     risks: dict[str, float]
     piloting: dict[str, float] = field(default_factory=dict)
+    refilled: float = 0.0
 
     @property
     def sentence(self) -> str:
         """What the result is made of, for the user."""
         parts = ", ".join(f"{share:.0%} {name}" for name, share in self.weights.items() if share > 0)
-        return f"{parts}: the blend of the least expected error"
+        holes = f"; holes, {self.refilled:.0%} completion by like patches" if self.refilled > 0 else ""
+        return f"{parts}{holes}: the blend of the least expected error"
 
 
 NETWORK = "network"
@@ -101,7 +105,8 @@ def combine(
     Noise e of the known strength makes two observations out of one, ``y + t e`` and ``y - e / t``, whose errors are
     independent (coupled bootstrap, Oliveira et al. 2022): what the methods make of the first is compared with the
     second. Its mean square distance is their risk plus a constant, so that the weights of least squares are those
-    of least risk. The truth is not needed. The blend is the pilot of filters of like patches, which are then
+    of least risk. The truth is not needed. Where nothing was measured, the others see what the network makes of it. The
+    blend is the pilot of filters of like patches, which are then
     weighed in themselves.
 
     Parameters
@@ -137,16 +142,19 @@ def combine(
     for draw in range(draws):
         look = _Look(probe, rng)
         looks.append(look)
+        if again is not None:
+            network = _once(known, f"{NETWORK}, look {draw}", lambda problem: again(problem).mean(dim=0), look.seen)
+            look.seen = look.seen.filled_by(network)
         for done, method in enumerate(methods, start=1):
             look.add(_once(known, f"{method.name}, look {draw}", _apply, method.apply, look.seen, INFLATION))
             yield FIRST * (draw + done / len(methods)) / draws
         if again is not None:
-            look.add(_once(known, f"{NETWORK}, look {draw}", lambda problem: again(problem).mean(dim=0), look.seen))
+            look.add(network)
     risks = dict(zip(names, _risks(looks), strict=True))
     best = min(classical, key=lambda method: risks[method.name])
     nothing = estimate.new_empty(0)
     if again is None:
-        baseline = nothing if weights_only else _apply(best.apply, problem, 1.0)
+        baseline = nothing if weights_only else _apply(best.apply, problem.filled_by(estimate.mean(dim=0)), 1.0)
         yield Combination(nothing if weights_only else estimate, baseline, {NETWORK: 1.0}, risks)
         return
     first = least(_distances(looks))
@@ -180,7 +188,7 @@ def _once(known: dict[str, Tensor] | None, name: str, make: Callable[..., Tensor
 
 
 def _images(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images of a stack, without holes, and the standard deviations of their noise."""
+    """Yield the images of a stack and the standard deviations of their noise."""
     yield from zip(problem.filled(), problem.sigma, strict=True)
 
 
@@ -222,6 +230,7 @@ def _mixing(
     """Mix as `blend` does, yield the share of all work that is done, and return the result of the best method, too."""
     ndim = problem.observation.ndim - 2
     network = estimate.mean(dim=0)
+    problem = problem.filled_by(network)
     pilot, mixed, baseline = piloting.get(NETWORK, 0.0) * network, weights.get(NETWORK, 1.0) * estimate, network
     classical = [m for correlated in (False, True) for m in classical_methods(correlated=correlated)]
     methods = {m.name: m for m in [*classical, Classical(LOW_RANK, partial(patches.low_rank, coarse=coarse))]}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dip_sci import patches
 from dip_sci.baseline import biharmonic
-from dip_sci.combination import NETWORK, Combination, least
+from dip_sci.combination import NETWORK, Combination, blend, least
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,9 @@ KEPT, FEWEST, MOST = 0.03, 256, 0.1
 
 COPIES, TRIES, WHOLE = 4, 64, 0.8
 """Most copies of deep holes that are kept, places that are tried for them, and share of a copy that must be known."""
+
+REFILLS = (1.0, 1.0)
+"""The same where the pilot is a blend."""
 
 EVIDENCE = 16
 """Voxels to judge by that are too few to weigh anything by."""
@@ -129,7 +132,8 @@ def complete(
     looks = []
     for done, level in enumerate(levels, start=1):
         sigma = replace(problem, sigma=level).within(box).sigma
-        looks.append(_completed(seen, pilot, sigma, ROUNDS[-LOOK_ROUNDS:], everywhere=known_noise))
+        rounds = ROUNDS[-LOOK_ROUNDS:]
+        looks.append(_completed(seen, pilot, sigma, rounds, everywhere=known_noise, known=not known_noise))
         yield 0.3 * done / len(levels)
     errors = [float(_products([look], part, judge)[0, 0]) for look in looks]
     best = int(np.argmin(errors))
@@ -145,23 +149,68 @@ def complete(
         piloting = dict(zip(names, first.tolist(), strict=False))
         completed = _mixed(first, [network, classical])
         for done, factor in enumerate(ROUNDS, start=1):
-            completed = _completed(problem, completed, levels[best], (factor,), everywhere=known_noise)
+            completed = _completed(
+                problem, completed, levels[best], (factor,), everywhere=known_noise, known=not known_noise
+            )
             yield 0.3 + 0.7 * done / len(ROUNDS)
         mixed = mixed + weights[COMPLETED] * completed
     yield Combination(mixed, classical, weights, risks, piloting)
 
 
+def refill(problem: Problem, found: Combination, fitted: Tensor, kept: Tensor) -> Iterator[Combination | float]:
+    """Complete the holes of a blend that was made for the noise of the known voxels, and weigh both in them.
+
+    Parameters
+    ----------
+    problem
+        What was observed; what is missing has no weight.
+    found
+        The blend.
+    fitted
+        What the networks made of the observation without the voxels kept, ``(K, N, C, *spatial)``.
+    kept
+        Those, as of `keep`.
+
+    Yields
+    ------
+    float
+        Share of the work done, then once the
+    Combination
+        The blend, with other values in the holes.
+    """
+    box = _busiest(problem, kept)
+    if box is None:
+        yield found
+        return
+    part = problem.within(box)
+    judge = kept[box] * part.weights
+    seen = part.hiding(judge)
+    blind = blend(seen, fitted[(slice(None), *box)], found.weights, found.piloting).mean(dim=0)
+    yield 0.3
+    looks = [blind, _completed(seen, blind, seen.sigma, REFILLS, everywhere=False)]
+    share = float(least(_products(looks, part, judge))[1])
+    yield 0.6
+    if share > 0:
+        mixed = found.estimate.mean(dim=0)
+        change = _completed(problem, mixed, problem.sigma, REFILLS, everywhere=False) - mixed
+        found = replace(found, estimate=found.estimate + share * change, refilled=share)
+    yield found
+
+
 def _completed(
-    problem: Problem, pilot: Tensor, sigma: Tensor, rounds: tuple[float, ...], *, everywhere: bool
+    problem: Problem, pilot: Tensor, sigma: Tensor, rounds: tuple[float, ...], *, everywhere: bool, known: bool = False
 ) -> Tensor:
-    """Complete each image in some rounds, each led by the one before."""
+    """Complete each image in some rounds, each led by the one before.
+
+    With `everywhere`, known voxels, too, are what their like say; with `known`, they lead as they are.
+    """
     parts = []
     for values, weights, first, sd in zip(problem.observation, problem.weights, pilot, sigma, strict=True):
-        known, found = weights[0] > 0, first
+        there, found = weights[0] > 0, first
         for factor in rounds:
-            leading = found if everywhere else torch.where(known, values, found)
+            leading = torch.where(there, values, found) if known else found
             found = patches.complete(
-                values, known, leading, sd * factor, torch.ones_like(known) if everywhere else ~known
+                values, there, leading, sd * factor, torch.ones_like(there) if everywhere else ~there
             )
         parts.append(found)
     return torch.stack(parts)

@@ -146,14 +146,15 @@ def structure(
     # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
     bright = even[even.mean >= np.median(even.mean)]
     lags_bright = _lags(_spectrum(bright, SHARE))
-    if correlated is None and given is not None and _white(blocks, given):
-        correlated = False
+    white = correlated is None and given is not None and _white(blocks, given)
     if correlated is None:
-        correlated = not texture and (_counts(lags) or _counts(lags_bright))
+        correlated = not (white or texture) and (_counts(lags) or _counts(lags_bright))
     if correlated and not _counts(lags) and _counts(lags_bright):
         even, lags = bright, lags_bright
     share = _flat(even) if correlated else SHARE
     spectrum = _spectrum(even, share)
+    if white:
+        spectrum, lags = np.ones((EDGE, EDGE)), (0.0, 0.0)
     if not spectrum.any():
         return None
     level, error = _level(even, share, spectrum if correlated else None)
@@ -169,7 +170,7 @@ def structure(
         kernel = np.stack([between * kernel, kernel, between * kernel])
     return Structure(
         level=level,
-        excess=1.0 if correlated else max(math.sqrt(_mean(spectrum)) * size / level, 1.0),
+        excess=1.0 if correlated or white else max(math.sqrt(_mean(spectrum)) * size / level, 1.0),
         error=error,
         lags=lags,
         correlated=correlated,

@@ -86,16 +86,18 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
             wishes["generator"] = {"channels": DEEP_CHANNELS[str(ndim)], "skip_channels": (0,)}
         return _open(recipe, wishes), reasons
     reasons["supervision.recorrupt"] = "hide: to fill in what is not seen is what is asked for"
+    if recipe.output.known == "restore":
+        return _open(recipe, {"supervision": {"recorrupt": "hide"}}), reasons
     effort = HOLE_EFFORT[str(ndim)]
     wishes = {
         "supervision": {
             "recorrupt": "hide",
             "hidden": choices.MANY_HIDDEN,
             "patch": effort.patch,
-            **({"passes": 4} if recipe.output.known == "keep" else {}),
+            "passes": 4,
         },
         "fit": {"steps": effort.steps[recipe.preset], "rate": effort.rate},
-        "generator": {"dropout": 0.0 if recipe.output.known == "keep" else None},
+        "generator": {"dropout": 0.0},
     }
     if recipe.generator.kind in ("auto", "unet"):
         wishes["generator"]["channels"] = effort.channels

@@ -186,7 +186,7 @@ class Preparation:
 
     def problems(self, device: torch.device) -> list[Problem]:
         """Return one problem for all images (a shared network), or under full supervision one per image."""
-        operator = self.task.operator(self.layout.spatial, self.spacing, self.recipe.operator)
+        operator = self.task.operator(self.layout.spatial, self.spacing, self.recipe)
         observation = torch.from_numpy(self._to_batch(self._observation))
         # A voxel of a colour image counts as measured when all of its samples are.
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))

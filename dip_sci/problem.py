@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dip_sci.views import View
 
 
+ESTIMATED = 0.5
+"""Standard deviation of an estimate's error, over the noise that a measurement in its place would have."""
+
 PROBES = 4
 """Parts of a large image on which a fit's risk is looked at."""
 
@@ -96,6 +99,19 @@ class Problem:
         if bool((self.measured > 0).all()):
             return self.observation
         return self.operator.guess(self.observation, self.measured).filled
+
+    def filled_by(self, estimate: Tensor) -> Problem:
+        """Return the same problem as if an estimate ``(N, C, *spatial)`` had been measured where nothing was.
+
+        There it still has no weight, and errs less than a measurement would.
+        """
+        there = self.measured > 0
+        return replace(
+            self,
+            observation=torch.where(there, self.observation, estimate),
+            measured=torch.ones_like(self.measured),
+            sigma=self.sigma if bool(there.all()) else self.sigma * torch.where(there, 1.0, ESTIMATED),
+        )
 
     def spread(self) -> Tensor:
         """Return the standard deviation of what is known of each image, ``(N, 1, 1, ...)``; never 0."""

@@ -43,6 +43,10 @@ They miss by at least the noise, and in the finest texture, where it is weak, by
 """
 
 
+BLENDING = 0.8
+"""Share of the time that a blend takes where holes are to be completed after it."""
+
+
 @dataclass(frozen=True)
 class LargeImage:
     """A large image, where to restore it, the parts that a run learns from, and whether its noise is uneven."""
@@ -95,7 +99,9 @@ class Run:
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         if blend and task.completes:
             return completion.keep(problem, rng, deep=task.deep)
-        if not (blend and task.blends) or self.recipe.supervision.kind == "full" or problem.texture.independent:
+        if not (blend and task.blends(self.recipe)):
+            return None
+        if self.recipe.supervision.kind == "full" or problem.texture.independent:
             return None
         return held_out.blocks(problem, rng)
 
@@ -153,14 +159,15 @@ class Run:
     def combine(self, problem: Problem, kept: Tensor | None, cancel: threading.Event | None) -> Steps:
         """Weigh the last estimate against classical results, unless there is no time left for it."""
         task, limit = self.prepared.task, self.recipe.stop.max_seconds
-        if self.recipe.output.classical == "none" or not (task.blends or task.completes):
+        blends = task.blends(self.recipe)
+        if self.recipe.output.classical == "none" or not (blends or task.completes):
             return
         fitted = self.fits[-1]
-        if task.completes:
+        if blends:
+            results = self._blended(problem, kept, fitted)
+        else:
             known_noise = task.minds_noise(self.recipe)
             results = completion.complete(problem, fitted.estimate, kept, known_noise=known_noise)
-        else:
-            results = self._blended(problem if kept is None else problem.weighted(kept), fitted)
         began = time.monotonic()
         for found in results:
             if isinstance(found, Combination):
@@ -179,9 +186,23 @@ class Run:
             if limit is not None and time.monotonic() - self.started > limit:
                 return
 
-    def _blended(self, problem: Problem, fitted: Fitted) -> Iterator[Combination | float]:
+    def _blended(self, problem: Problem, kept: Tensor | None, fitted: Fitted) -> Iterator[Combination | float]:
+        """Blend, judged by what the fit has not learned from where that matters; then complete holes."""
         before = sum(len(e[0]) for e in self.estimates[:-1])
         problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
+        refills = self.prepared.task.completes and kept is not None
+        unseen = kept is not None and (self.prepared.correlated or not refills)
+        share = BLENDING if refills else 1.0
+        for found in self._weighed(problem.weighted(kept) if unseen and kept is not None else problem, fitted):
+            if isinstance(found, float):
+                yield share * found
+            elif refills and kept is not None:
+                for refilled in completion.refill(problem, found, fitted.estimate, kept):
+                    yield share + (1 - share) * refilled if isinstance(refilled, float) else refilled
+            else:
+                yield found
+
+    def _weighed(self, problem: Problem, fitted: Fitted) -> Iterator[Combination | float]:
         believed = self._noise_fits(problem)
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:
@@ -273,7 +294,8 @@ class Run:
     def _noise_fits(self, problem: Problem) -> bool:
         """Whether the noise is as strong as its model says, going by how far predictions of hidden voxels miss."""
         options, terms = self.recipe.supervision, self.fits[-1].data_terms
-        if options.kind == "full" or options.recorrupt != "hide":
+        # Beside holes, predictions miss for want of neighbours.
+        if options.kind == "full" or options.recorrupt != "hide" or self.prepared.task.completes:
             return True
         seen = float(np.mean(terms[-(len(terms) // 4 + 1) :]))
         return LEAST_MISS < seen / float(problem.sigma.square().mean()) < MOST_MISS

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dip_sci.operators import Operator
-    from dip_sci.recipe import OperatorOptions
+    from dip_sci.recipe import Recipe
 
 UNIT = 1e-3
 """How far a point spread function's sum may be from 1."""
@@ -35,7 +35,6 @@ class Deconvolve(Task):
     """
 
     name = "deconvolve"
-    blends = False
     linear = True
 
     psf: NDArray[np.float32]
@@ -97,7 +96,11 @@ class Deconvolve(Task):
         """See `Task`."""
         return {"psf_shape": list(self.psf.shape)}
 
-    def operator(self, axes: str, spacing: Sequence[float], options: OperatorOptions) -> Operator:
+    def blends(self, recipe: Recipe) -> bool:
+        """See `Task`."""
+        return False
+
+    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe) -> Operator:
         """See `Task`."""
         from dip_sci.operators import Blur
 

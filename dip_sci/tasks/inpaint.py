@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
     from dip_sci.operators import Operator
-    from dip_sci.recipe import OperatorOptions, Recipe
+    from dip_sci.recipe import Recipe
 
 DEEP = 12.0
 """Distance in voxels into a hole, from which on nothing around it says by example what is in it."""
@@ -41,7 +41,6 @@ class Inpaint(Task):
 
     name = "inpaint"
     nothing = "missing"
-    blends = False
     completes = True
 
     missing: NDArray[np.bool_]
@@ -120,11 +119,15 @@ class Inpaint(Task):
         """See `Task`: where the known voxels are kept, only if the noise was given."""
         return recipe.output.known == "restore" or recipe.noise.given
 
-    def operator(self, axes: str, spacing: Sequence[float], options: OperatorOptions) -> Operator:
-        """See `Task`: holes are filled from close by."""
+    def blends(self, recipe: Recipe) -> bool:
+        """See `Task`: where the known voxels are denoised, too."""
+        return recipe.output.known == "restore" and recipe.supervision.kind != "full"
+
+    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe) -> Operator:
+        """See `Task`: beside voxels that count as they are, holes are filled from close by."""
         from dip_sci.operators import Identity
 
-        return Identity(spacing, base=0)
+        return Identity(spacing) if self.blends(recipe) else Identity(spacing, base=0)
 
 
 def _spatial(image: Image) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
     from dip_sci.operators import Operator
-    from dip_sci.recipe import OperatorOptions, Recipe
+    from dip_sci.recipe import Recipe
 
 LARGEST_FACTOR = 16
 
@@ -34,7 +34,6 @@ class SuperResolve(Task):
     """
 
     name = "super_resolve"
-    blends = False
 
     factors: tuple[int, int, int]
 
@@ -98,13 +97,17 @@ class SuperResolve(Task):
         """See `Task`: it is removed before; what made voxels coarse is linear in values that are not stabilised."""
         return False
 
+    def blends(self, recipe: Recipe) -> bool:
+        """See `Task`."""
+        return False
+
     def denoises_first(self, recipe: Recipe) -> bool:
         """See `Task`: where the noise is given, unless it was decided otherwise."""
         wanted = recipe.operator.denoise
         return recipe.noise.given if wanted == "auto" else wanted == "yes"
 
-    def operator(self, axes: str, spacing: Sequence[float], options: OperatorOptions) -> Operator:
+    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe) -> Operator:
         """See `Task`."""
         from dip_sci.operators import Downsample
 
-        return Downsample(self.finer(axes), options.kernel, spacing)
+        return Downsample(self.finer(axes), recipe.operator.kernel, spacing)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from dip_sci.image import Image
     from dip_sci.operators import Operator
-    from dip_sci.recipe import OperatorOptions, Recipe
+    from dip_sci.recipe import Recipe
 
 
 class Task:
@@ -25,8 +25,6 @@ class Task:
         In records, and of the function and the command.
     nothing
         What a region without anything to restore does not hold.
-    blends
-        Whether classical denoisers make the same of the observation, to blend with.
     completes
         Whether there are holes, which like patches may know how to fill.
     deep
@@ -40,7 +38,6 @@ class Task:
 
     name: ClassVar[str] = "denoise"
     nothing: ClassVar[str] = "measured"
-    blends: ClassVar[bool] = True
     completes: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     guides: tuple[NDArray[np.float32], ...] = ()
@@ -96,19 +93,23 @@ class Task:
         """Return whether it matters which noise the observation holds."""
         return True
 
+    def blends(self, recipe: Recipe) -> bool:
+        """Return whether classical denoisers make the same of the observation, to blend with."""
+        return True
+
     def denoises_first(self, recipe: Recipe) -> bool:
         """Return whether the noise is removed before, by a fit of its own."""
         return False
 
-    def operator(self, axes: str, spacing: Sequence[float], options: OperatorOptions) -> Operator:
+    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe) -> Operator:
         """Return how the image becomes the observation.
 
         Parameters
         ----------
         axes, spacing
             Spatial axes of the network, and the observation's spacing along each.
-        options
-            The recipe's operator group.
+        recipe
+            With every option decided.
         """
         # Imported here: a command line that only reads and writes needs no torch.
         from dip_sci.operators import Identity

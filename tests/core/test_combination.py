@@ -121,8 +121,18 @@ def test_unmeasured_voxels_do_not_spread():
     broken = observed.__class__(
         observed.observation * holes - 50 * (1 - holes), holes, holes, observed.sigma, observed.operator
     )
-    found = blend(broken, broken.observation[None], lambda p: p.observation[None])
+    found = blend(broken, broken.filled()[None], lambda p: p.filled()[None])
     assert float(found.baseline.min()) > -5
+
+
+def test_others_see_in_holes_what_the_network_makes_of_them():
+    observed, truth = waves(64, 0.3)
+    known = observed.measured.clone()
+    known[..., 20:32, 20:32] = 0
+    holed = observed.__class__(observed.observation * known, known, known, observed.sigma, observed.operator)
+    found = blend(holed, truth[None], lambda p: truth[None])
+    there = known == 0
+    assert error(found.baseline[there], truth[there]) < 0.1 * error(holed.filled()[there], truth[there])
 
 
 @pytest.mark.parametrize(

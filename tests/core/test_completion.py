@@ -157,3 +157,31 @@ def test_noise_that_nobody_named_is_not_copied_into_the_holes():
     assert result.report.weights
     assert result.baseline is not None
     assert np.array_equal(result.image.array[~missing], noisy.astype(np.float32)[~missing])
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_blend_is_refilled_where_like_patches_know_better(good):
+    truth = waves(64, 64)
+    missing = holes(0.3, 64, 64)
+    noisy = truth + 0.2 * torch.randn(truth.shape, generator=rng(2))
+    problem = observed(noisy, missing, sigma=0.2)
+    kept = completion.keep(problem, rng())
+    assert kept is not None
+    fitted = truth if good else truth + 0.5 * torch.randn(truth.shape, generator=rng(3))
+    alone = Combination(fitted[None, None], fitted[None], {NETWORK: 1.0}, {})
+    found = last(completion.refill(problem, alone, fitted[None, None], kept))
+    result = found.estimate[0, 0]
+    torch.testing.assert_close(result[:, ~missing], fitted[:, ~missing])
+    if good:
+        assert error(result, truth, missing) < 0.2**2 / 10
+    else:
+        assert found.refilled > 0.8
+        assert error(result, truth, missing) < 0.3 * error(fitted, truth, missing)
+        assert "completion" in found.sentence
+
+
+def test_nothing_to_judge_by_leaves_a_blend_as_it_is():
+    truth, missing = waves(64, 64), holes(0.3, 64, 64)
+    problem, kept = observed(truth, missing, sigma=0.2), torch.zeros(1, 1, 64, 64)
+    alone = Combination(truth[None, None], truth[None], {NETWORK: 1.0}, {})
+    assert last(completion.refill(problem, alone, truth[None, None], kept)) is alone

@@ -7,6 +7,7 @@ from scenes import noisy, scene, tiny
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import inpaint
 from dip_sci.image import Image
+from dip_sci.restore import denoise
 
 LEARN = {
     "generator": {"channels": (8, 8, 8), "dropout": 0.0},
@@ -143,3 +144,18 @@ def test_the_same_seed_gives_the_same_result():
     image, missing = noisy(32, 32), holes(32, 32)
     first, second = (inpaint(image, missing, tiny()).image.array for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("noise", [{"sigma": 15.0}, {"model": "poisson", "gain": 1.0}], ids=["gaussian", "photons"])
+def test_beside_holes_noise_is_removed_as_anywhere_else(noise):
+    truth = scene(64, 64)
+    draws = np.random.default_rng(5)
+    seen = truth + draws.normal(0, 15, truth.shape) if "sigma" in noise else draws.poisson(truth)
+    missing = holes(64, 64, share=0.1)
+    image = Image(np.where(missing, 0, seen).astype(np.float32), "YX")
+    blend = tiny(**LEARN, output={"known": "restore", "classical": "blend"}, noise=noise)
+    result = inpaint(image, missing, blend)
+    plain = denoise(Image(seen.astype(np.float32), "YX"), tiny(**LEARN, output={"classical": "blend"}, noise=noise))
+    assert sum(result.report.weights.values()) == pytest.approx(1)
+    assert psnr(result.image.array, truth, ~missing) > psnr(plain.image.array, truth, ~missing) - 2.5
+    assert psnr(result.image.array, truth, missing) > psnr(nearest(image, missing), truth, missing) + 3

@@ -208,3 +208,36 @@ def test_photon_noise_asked_for_but_not_found_is_told(options):
     assert isinstance(told.model, Gaussian)
     assert "was to be that of photons" in told.sentence
     assert "photons" not in found(noisy).sentence
+
+
+def honeycomb(edge=96):
+    """Structure everywhere, down to the pixel: no flat part to see the noise in."""
+    y, x = np.mgrid[:edge, :edge]
+    return 100 + 40 * np.sin(0.9 * x + 0.3 * np.sin(y / 9)) * np.sin(0.8 * y)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_white_noise_of_known_strength_is_not_taken_for_correlated_in_texture(seed):
+    noisy = honeycomb() + np.random.default_rng(seed).normal(0, 15, (96, 96))
+    told = found(noisy, sigma=15.0)
+    assert told.structure is not None
+    assert not told.structure.correlated
+    assert told.correlation == 0
+    np.testing.assert_allclose(told.structure.kernel, np.pad([[1.0]], 7), atol=0.04)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_photons_of_known_gain_are_not_taken_for_correlated_in_texture(seed):
+    noisy = np.random.default_rng(seed).poisson(honeycomb() / 10).astype(np.float32)
+    told = found(noisy, model="poisson", gain=1.0)
+    assert told.structure is not None
+    assert not told.structure.correlated
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("picture", [ramp, honeycomb])
+def test_shared_noise_of_known_strength_is_still_found(picture, seed):
+    shared = gaussian_filter(np.random.default_rng(seed).normal(size=picture().shape), 1.5 / 2.355)
+    told = found(picture() + 15 * shared / shared.std(), sigma=15.0)
+    assert told.structure is not None
+    assert told.structure.correlated
