@@ -1,0 +1,5 @@
+"""``python -m dip_sci.cli``."""
+
+from dip_sci.cli import main
+
+main()
