@@ -183,8 +183,7 @@ def refill(problem: Problem, found: Combination, fitted: Tensor, kept: Tensor) -
         yield found
         return
     part = problem.within(box)
-    judge = kept[box] * part.weights
-    seen = part.hiding(judge)
+    judge, seen = kept[box] * part.weights, part.hiding(kept[box])
     blind = blend(seen, fitted[(slice(None), *box)], found.weights, found.piloting).mean(dim=0)
     yield 0.3
     looks = [blind, _completed(seen, blind, seen.sigma, REFILLS, everywhere=False)]

@@ -106,11 +106,13 @@ class Problem:
         There it still has no weight, and errs less than a measurement would.
         """
         there = self.measured > 0
+        if bool(there.all()):
+            return self
         return replace(
             self,
             observation=torch.where(there, self.observation, estimate),
             measured=torch.ones_like(self.measured),
-            sigma=self.sigma if bool(there.all()) else self.sigma * torch.where(there, 1.0, ESTIMATED),
+            sigma=self.sigma * torch.where(there, 1.0, ESTIMATED),
         )
 
     def spread(self) -> Tensor:

@@ -190,17 +190,21 @@ class Run:
         """Blend, judged by what the fit has not learned from where that matters; then complete holes."""
         before = sum(len(e[0]) for e in self.estimates[:-1])
         problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
-        refills = self.prepared.task.completes and kept is not None
-        unseen = kept is not None and (self.prepared.correlated or not refills)
-        share = BLENDING if refills else 1.0
-        for found in self._weighed(problem.weighted(kept) if unseen and kept is not None else problem, fitted):
+        if kept is None:
+            yield from self._weighed(problem, fitted)
+            return
+        holes = self.prepared.task.completes
+        everywhere = holes and not self.prepared.correlated
+        weighed = self._weighed(problem if everywhere else problem.weighted(kept), fitted)
+        if not holes:
+            yield from weighed
+            return
+        for found in weighed:
             if isinstance(found, float):
-                yield share * found
-            elif refills and kept is not None:
-                for refilled in completion.refill(problem, found, fitted.estimate, kept):
-                    yield share + (1 - share) * refilled if isinstance(refilled, float) else refilled
-            else:
-                yield found
+                yield BLENDING * found
+                continue
+            for refilled in completion.refill(problem, found, fitted.estimate, kept):
+                yield BLENDING + (1 - BLENDING) * refilled if isinstance(refilled, float) else refilled
 
     def _weighed(self, problem: Problem, fitted: Fitted) -> Iterator[Combination | float]:
         believed = self._noise_fits(problem)
