@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     cases: dict[str, Any] = {
         "counts": _counts,
-        "few": _few,
+        "few": partial(_counts, share=0.05),
         "counts-sr": _counts_finer,
         "noisy-sr": _noisy_finer,
         "slices": _slices,
@@ -100,10 +101,6 @@ def _light(name: str, photons: float) -> Array:
     pair = next(p for p in pairs(group=["fmd"], crop=SIDE) if p.name == name)
     values = np.clip(pair.truth, 0, None).astype(np.float32)
     return values / np.float32(np.quantile(values, 0.999)) * photons
-
-
-def _few(name: str, preset: str) -> tuple[Array, Array, Array]:
-    return _counts(name, preset, 0.05)
 
 
 def _counts(name: str, preset: str, share: float = 0.5) -> tuple[Array, Array, Array]:

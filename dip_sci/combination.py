@@ -106,8 +106,7 @@ def combine(
     independent (coupled bootstrap, Oliveira et al. 2022): what the methods make of the first is compared with the
     second. Its mean square distance is their risk plus a constant, so that the weights of least squares are those
     of least risk. The truth is not needed. Where nothing was measured, the others see what the network makes of it. The
-    blend is the pilot of filters of like patches, which are then
-    weighed in themselves.
+    blend is the pilot of filters of like patches, which are then weighed in themselves.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,9 @@ LEVELS = (0.02, 0.08, 0.3, 0.8)
 ROUNDS = (3.0, 2.0, 1.5, 1.0, 1.0)
 """Noise that each round reckons with, over the noise that there is: a pilot that is still poor is not to be believed."""
 
+REFILLS = (1.0, 1.0)
+"""The same where the pilot is a blend, which is to be believed from the start."""
+
 LOOK_ROUNDS = 2
 """Rounds of a look at what they are worth."""
 
@@ -36,9 +40,6 @@ KEPT, FEWEST, MOST = 0.03, 256, 0.1
 
 COPIES, TRIES, WHOLE = 4, 64, 0.8
 """Most copies of deep holes that are kept, places that are tried for them, and share of a copy that must be known."""
-
-REFILLS = (1.0, 1.0)
-"""The same where the pilot is a blend."""
 
 EVIDENCE = 16
 """Voxels to judge by that are too few to weigh anything by."""
@@ -129,11 +130,11 @@ def complete(
     results = [network[box], _biharmonic(seen, seen.weights > 0)]
     first = least(_products(results, part, judge))
     pilot = _mixed(first, results)
+    fill = partial(_completed, everywhere=known_noise, known=not known_noise)
     looks = []
     for done, level in enumerate(levels, start=1):
         sigma = replace(problem, sigma=level).within(box).sigma
-        rounds = ROUNDS[-LOOK_ROUNDS:]
-        looks.append(_completed(seen, pilot, sigma, rounds, everywhere=known_noise, known=not known_noise))
+        looks.append(fill(seen, pilot, sigma, ROUNDS[-LOOK_ROUNDS:]))
         yield 0.3 * done / len(levels)
     errors = [float(_products([look], part, judge)[0, 0]) for look in looks]
     best = int(np.argmin(errors))
@@ -149,9 +150,7 @@ def complete(
         piloting = dict(zip(names, first.tolist(), strict=False))
         completed = _mixed(first, [network, classical])
         for done, factor in enumerate(ROUNDS, start=1):
-            completed = _completed(
-                problem, completed, levels[best], (factor,), everywhere=known_noise, known=not known_noise
-            )
+            completed = fill(problem, completed, levels[best], (factor,))
             yield 0.3 + 0.7 * done / len(ROUNDS)
         mixed = mixed + weights[COMPLETED] * completed
     yield Combination(mixed, classical, weights, risks, piloting)
@@ -186,18 +185,19 @@ def refill(problem: Problem, found: Combination, fitted: Tensor, kept: Tensor) -
     judge, seen = kept[box] * part.weights, part.hiding(kept[box])
     blind = blend(seen, fitted[(slice(None), *box)], found.weights, found.piloting).mean(dim=0)
     yield 0.3
-    looks = [blind, _completed(seen, blind, seen.sigma, REFILLS, everywhere=False)]
+    fill = partial(_completed, rounds=REFILLS, everywhere=False, known=False)
+    looks = [blind, fill(seen, blind, seen.sigma)]
     share = float(least(_products(looks, part, judge))[1])
     yield 0.6
     if share > 0:
         mixed = found.estimate.mean(dim=0)
-        change = _completed(problem, mixed, problem.sigma, REFILLS, everywhere=False) - mixed
+        change = fill(problem, mixed, problem.sigma) - mixed
         found = replace(found, estimate=found.estimate + share * change, refilled=share)
     yield found
 
 
 def _completed(
-    problem: Problem, pilot: Tensor, sigma: Tensor, rounds: tuple[float, ...], *, everywhere: bool, known: bool = False
+    problem: Problem, pilot: Tensor, sigma: Tensor, rounds: tuple[float, ...], *, everywhere: bool, known: bool
 ) -> Tensor:
     """Complete each image in some rounds, each led by the one before.
 

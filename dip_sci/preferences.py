@@ -157,7 +157,7 @@ def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Reci
 
 
 class _HoleEffort(NamedTuple):
-    """What inpainting by examples takes; like patches complete what a network has begun."""
+    """What inpainting by examples takes beside voxels that stay; like patches complete what a network has begun."""
 
     channels: tuple[int, ...]
     patch: int

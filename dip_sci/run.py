@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -298,11 +299,12 @@ class Run:
     def _noise_fits(self, problem: Problem) -> bool:
         """Whether the noise is as strong as its model says, going by how far predictions of hidden voxels miss."""
         options, terms = self.recipe.supervision, self.fits[-1].data_terms
-        # Beside holes, predictions miss for want of neighbours.
-        if options.kind == "full" or options.recorrupt != "hide" or self.prepared.task.completes:
+        if options.kind == "full" or options.recorrupt != "hide":
             return True
         seen = float(np.mean(terms[-(len(terms) // 4 + 1) :]))
-        return LEAST_MISS < seen / float(problem.sigma.square().mean()) < MOST_MISS
+        # Beside holes, predictions also miss for want of neighbours, and nobody knows how far.
+        most = math.inf if self.prepared.task.completes else MOST_MISS
+        return LEAST_MISS < seen / float(problem.sigma.square().mean()) < most
 
     def restoration(self) -> Restoration:
         """Return the result and the report of all that has been done."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scenes import noisy, scene, tiny
 
+from dip_sci.combination import LOW_RANK
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import inpaint
 from dip_sci.image import Image
@@ -156,6 +157,7 @@ def test_beside_holes_noise_is_removed_as_anywhere_else(noise):
     blend = tiny(**LEARN, output={"known": "restore", "classical": "blend"}, noise=noise)
     result = inpaint(image, missing, blend)
     plain = denoise(Image(seen.astype(np.float32), "YX"), tiny(**LEARN, output={"classical": "blend"}, noise=noise))
+    assert LOW_RANK in result.report.weights
     assert sum(result.report.weights.values()) == pytest.approx(1)
     assert psnr(result.image.array, truth, ~missing) > psnr(plain.image.array, truth, ~missing) - 2.5
     assert psnr(result.image.array, truth, missing) > psnr(nearest(image, missing), truth, missing) + 3
