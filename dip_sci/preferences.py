@@ -180,7 +180,7 @@ class _ScaleEffort(NamedTuple):
 
 
 SCALE_EFFORT = {
-    "2d": _ScaleEffort((64,) * 7, 64, {"fast": 250, "balanced": 700, "best": 4000}),
+    "2d": _ScaleEffort((64,) * 7, 48, {"fast": 250, "balanced": 700, "best": 4000}),
     "3d": _ScaleEffort((32,) * 5, 32, {"fast": 200, "balanced": 600, "best": 2000}),
     "slices": _ScaleEffort((64,) * 7, 64, {"fast": 400, "balanced": 1500, "best": 5000}),
 }
