@@ -11,6 +11,8 @@ noisy-sr  twice finer pixels under noise of SD 15: the noise removed first, and 
           denoised image
 slices    slices three times too thick (the mean of three): ours, and cubic interpolation; of a phantom, of the spine
           of `sample_data`, whose own noise is part of the truth, and of another (T2)
+taught    the same slices: ours, and networks that learn from the other half of the truth what slices as thick
+          lack, at the best of their steps by the truth: about what there is to be found under that noise
 guide     a noisy channel with a clean one as guide, and alone
 full      half of the pixels missing: ours, and the classic prior given ten times the time
 ========= =================================================================================================
@@ -23,13 +25,15 @@ import os
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
 import scipy.io
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
 
 from benchmarks.classical import row
 from benchmarks.inpainting import half, picture
@@ -40,13 +44,19 @@ from dip_sci.recipe import Recipe
 from dip_sci.resampling import resample
 from dip_sci.restore import denoise
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Array = NDArray[np.float32]
 SIDE = 192
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 PICTURES = ("cameraman", "boat", "peppers")
 CELLS = ("fmd/BPAE_G", "fmd/fish", "fmd/mice")
 VOLUMES = ("BrainWeb T1", "sample spine T1", "spine T2")
-IMAGES = {"slices": VOLUMES, **dict.fromkeys(("counts", "few", "counts-sr"), PICTURES + CELLS)}
+IMAGES = {
+    **dict.fromkeys(("slices", "taught"), VOLUMES),
+    **dict.fromkeys(("counts", "few", "counts-sr"), PICTURES + CELLS),
+}
 
 
 def main() -> None:
@@ -62,6 +72,7 @@ def main() -> None:
         "counts-sr": _counts_finer,
         "noisy-sr": _noisy_finer,
         "slices": _slices,
+        "taught": _taught,
         "guide": _guide,
         "full": _full,
     }
@@ -136,11 +147,47 @@ def _noisy_finer(name: str, preset: str) -> tuple[Array, Array, Array]:
 
 def _slices(name: str, preset: str) -> tuple[Array, Array, Array]:
     truth = _volume(name)
-    shape = list(truth.shape)
-    thick = _resampled(truth, [shape[0] // 3, *shape[1:]], "box")
+    thick, cubic = _thick(truth)
     image = Image(thick, "ZYX", spacing=(3.0, 1.0, 1.0))
     ours = super_resolve(image, (3, 1, 1), _recipe(preset, operator={"kernel": "box"})).image.array
-    return ours, _resampled(thick, shape, "cubic"), truth
+    return ours, cubic, truth
+
+
+def _thick(truth: Array) -> tuple[Array, Array]:
+    """Make slices three times too thick, and interpolate them."""
+    thick = _resampled(truth, [len(truth) // 3, *truth.shape[1:]], "box")
+    return thick, _resampled(thick, list(truth.shape), "cubic")
+
+
+def _taught(name: str, preset: str) -> tuple[Array, Array, Array]:
+    ours, cubic, truth = _slices(name, preset)
+    middle, best = truth.shape[2] // 2, cubic.copy()
+    for learned, asked in ((np.s_[..., :middle], np.s_[..., middle:]), (np.s_[..., middle:], np.s_[..., :middle])):
+        found = _lessons(cubic[learned], truth[learned], cubic[asked])
+        best[asked] = max(found, key=lambda result: psnr(result, truth[asked]))
+    return ours, best, truth
+
+
+def _lessons(seen: Array, truth: Array, asked: Array, edge: int = 36) -> Iterator[Array]:
+    """Yield what a network makes of one volume while it learns from the truth of another."""
+    torch.manual_seed(0)
+    rng, sd = np.random.default_rng(0), float(truth.std())
+    layers = [part for i in range(5) for part in (nn.Conv3d(24 if i else 1, 24, 3, padding=1), nn.LeakyReLU(0.1))]
+    network = nn.Sequential(*layers, nn.Conv3d(24, 1, 3, padding=1))
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    for step in range(1201):
+        starts = [int(rng.integers(0, n - min(edge, n) + 1)) for n in truth.shape]
+        starts[0] -= starts[0] % 3
+        at = tuple(slice(a, a + edge) for a in starts)
+        flips = [axis for axis in (2, 3, 4) if rng.random() < 0.5]
+        base, target = (torch.from_numpy(part[at])[None, None].flip(flips) / sd for part in (seen, truth))
+        optimiser.zero_grad()
+        functional.mse_loss(base + network(base), target).backward()
+        optimiser.step()
+        if step % 100 == 0:
+            with torch.no_grad():
+                base = torch.from_numpy(asked)[None, None] / sd
+                yield ((base + network(base)) * sd)[0, 0].numpy()
 
 
 def _volume(name: str) -> Array:
