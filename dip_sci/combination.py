@@ -16,7 +16,7 @@ from dip_sci import patches
 from dip_sci.baseline import Classical, classical_methods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterator
 
     from numpy.typing import NDArray
 
@@ -165,7 +165,7 @@ def combine(
     names += refined
     risks = dict(zip(names, _risks(looks), strict=True))
     distances = _distances(looks)
-    weights = _trusted(risks, distances)
+    weights = _trusted(risks, distances, {NETWORK, *refined})
     if correlated and _risk(weights, distances) > (1 - CAUTION) * risks[best.name]:
         weights = {name: float(name == best.name) for name in names}
     piloting = dict(zip(names, first.tolist(), strict=False)) if any(weights[name] > 0 for name in refined) else {}
@@ -286,10 +286,12 @@ def _distances(looks: list[_Look]) -> NDArray[np.float64]:
     return found
 
 
-def _trusted(risks: dict[str, float], distances: NDArray[np.float64]) -> dict[str, float]:
-    """Weigh the methods that have not learned noise by heart."""
+def _trusted(risks: dict[str, float], distances: NDArray[np.float64], learned: Collection[str]) -> dict[str, float]:
+    """Weigh the methods that have not learned noise by heart; some have `learned`, or go by what has."""
     names = list(risks)
-    good = [n for n, name in enumerate(names) if risks[name] > IMPOSSIBLE] or list(range(len(names)))
+    # Where even those that learn nothing seem better than perfect, the noise is weaker than it was thought to be.
+    perfect = min(0.0, *(risk for name, risk in risks.items() if name not in learned))
+    good = [n for n, name in enumerate(names) if name not in learned or risks[name] > perfect + IMPOSSIBLE]
     found = dict.fromkeys(names, 0.0)
     found.update(zip([names[n] for n in good], least(distances[np.ix_(good, good)]).tolist(), strict=True))
     return found

@@ -1,5 +1,7 @@
 """The blend with classical results: weights from the observation alone that are near those the truth would give."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,18 @@ def test_a_network_that_knows_the_noise_by_heart_has_no_weight():
     assert found.risks[NETWORK] < combination.IMPOSSIBLE
     assert found.weights[NETWORK] == 0
     assert sum(found.weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_told_too_strong_costs_a_good_network_nothing(seed):
+    """Then all seem better than perfect, those that learn nothing, too."""
+    observed, truth = waves(128, 0.5, seed)
+    told = replace(observed, sigma=1.08 * observed.sigma)
+    good = (truth + 0.12 * torch.randn(truth.shape, generator=rng(99)))[None]
+    found = blend(told, good, lambda _: good)
+    assert found.risks[NETWORK] < combination.IMPOSSIBLE
+    assert min(found.risks[method.name] for method in classical_methods(correlated=False)) < 0
+    assert found.weights[NETWORK] > 0.3
 
 
 def test_the_risk_is_the_mean_square_error():
