@@ -290,7 +290,7 @@ def _trusted(risks: dict[str, float], distances: NDArray[np.float64], learned: C
     """Weigh the methods that have not learned noise by heart; some have `learned`, or go by what has."""
     names = list(risks)
     # Where even those that learn nothing seem better than perfect, the noise is weaker than it was thought to be.
-    perfect = min(0.0, *(risk for name, risk in risks.items() if name not in learned))
+    perfect = min([0.0, *(risk for name, risk in risks.items() if name not in learned)])
     good = [n for n, name in enumerate(names) if name not in learned or risks[name] > perfect + IMPOSSIBLE]
     found = dict.fromkeys(names, 0.0)
     found.update(zip([names[n] for n in good], least(distances[np.ix_(good, good)]).tolist(), strict=True))
