@@ -12,7 +12,7 @@ noisy-sr  twice finer pixels under noise of SD 15: the noise removed first, and 
 slices    slices three times too thick (the mean of three): ours, and cubic interpolation; of a phantom, of the spine
           of `sample_data`, whose own noise is part of the truth, and of another (T2)
 taught    the same slices: ours, and networks that learn from the other half of the truth what slices as thick
-          lack, at the best of their steps by the truth: about what there is to be found under that noise
+          lack, at the best of their steps by the truth
 guide     a noisy channel with a clean one as guide, and alone
 full      half of the pixels missing: ours, and the classic prior given ten times the time
 ========= =================================================================================================

@@ -38,7 +38,8 @@ FIRST, LOOK = 0.5, 0.65
 """Share of the work after which the methods, and the filters that the blend leads, too, have been looked at."""
 
 IMPOSSIBLE = -0.05
-"""Risk so far below 0 that no chance explains it: the network gives back, of whatever it sees, noise it was fitted to."""
+"""Risk so far below that of a perfect result that no chance explains it: the network gives back, of whatever it sees, noise it
+was fitted to."""
 
 CAUTION = 0.15
 """Share of the best classical method's risk that a blend must save where neighbours share noise.
