@@ -7,7 +7,7 @@ group      truth fit truth
 ========== ========= ===========================================================================================
 fmd        no        mean of 50 confocal shots of the same field
 w2s        yes       mean of 400 widefield shots; noisy and truth were stretched to 8 bit each on its own
-flim       yes       mean of 5 two-photon shots; it holds the noisy one, so a fifth of its noise
+flim       yes       mean of 5 two-photon shots, not of the noisy one: the two share no noise, though stripes of hum
 oct        yes       registered mean of repeated B-scans
 bacteria   yes       mean of many widefield shots
 lcd        no        mean of the repeats at 55 and 100 % dose without the noisy ones, weighted by dose. The clean phantom

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dip_sci import noise_estimate
+from dip_sci import interference, noise_estimate
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
 from dip_sci.image import Image
@@ -23,6 +23,7 @@ from dip_sci.texture import Texture
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dip_sci.interference import Tone
     from dip_sci.noise_structure import Structure
     from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
@@ -77,6 +78,8 @@ class Preparation:
         The noise, one per channel and colour sample.
     constant
         Whether there is nothing to restore.
+    interference
+        Electric hum that was taken out first.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class Preparation:
         self._box = _box(image, only)
         spatial = "ZYX" if recipe.generator.ndim == "3d" else "YX"
         self.layout = Layout(image.axes, spatial, joint=recipe.generator.joint_channels)
-        self._whole = _as_float(image.array)
+        self._whole, self.interference = self._quiet(measured)
         self._shape = self._whole[self._box].shape
         self.spacing = spacings(image, spatial)
         # Stabilised noise and a plain scale for every channel and sample: (G, S, M, *spatial).
@@ -133,7 +136,7 @@ class Preparation:
         measured = part.measured()
         other.image, other.canvas, other.inside = part, part, measured
         other._box = other._place = _box(part, None)
-        other._whole = _as_float(part.array)
+        other._whole, other.interference = other._quiet(measured)
         other._shape = other._whole[other._box].shape
         values, seen = self.layout.stack(other._whole[other._box]), self.layout.stack(measured[other._box])
         other._stack_shape = values.shape
@@ -148,6 +151,17 @@ class Preparation:
             for e in self.estimates
         ]
         return any(s is not None and s.sd_map is not None for s in found)
+
+    def _quiet(self, measured: NDArray[np.bool_]) -> tuple[NDArray[Any], list[Tone]]:
+        """Return the image's values without electric interference, and what there was of it."""
+        whole = _as_float(self.image.array)
+        if self.recipe.noise.interference == "keep" or not self.task.minds_noise(self.recipe):
+            return whole, []
+        stack = self.layout.stack(whole[self._keep])
+        cleaned, tones = interference.take_out(stack, self.layout.stack(measured[self._keep]))
+        if tones:
+            whole[self._keep] = self.layout.unstack(cleaned, whole[self._keep].shape)
+        return whole, tones
 
     def _stable(self, values: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
         stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
@@ -337,6 +351,12 @@ class Preparation:
     def correlated(self) -> bool:
         """Whether neighbouring voxels share noise."""
         return any(s.correlated for s in self._structures())
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was found of the noise, in words: one for each channel and colour sample, then interference."""
+        found = [e.sentence for e in self.estimates]
+        return (*found, *([interference.describe(self.interference)] if self.interference else []))
 
     @property
     def counts(self) -> bool:

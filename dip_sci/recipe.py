@@ -64,6 +64,8 @@ class NoiseOptions(_Group):
     """Standard deviation of the camera's read noise, in grey levels (Poisson-Gaussian)."""
     spatial: Literal["auto", "independent", "correlated"] = "auto"
     """Whether neighbouring voxels share noise; `auto`: as measured."""
+    interference: Literal["auto", "keep"] = "auto"
+    """Faint stripes along rows or columns that electric hum leaves all over a scanned image: `auto` takes them out."""
 
     @property
     def given(self) -> bool:

@@ -27,7 +27,7 @@ class Report:
     reasons
         Why, for each option that was decided here.
     noise
-        One sentence per channel and colour sample.
+        One sentence per channel and colour sample, and one on electric interference where there is some.
     reason
         Why the fit stopped.
     steps, best_step

@@ -78,7 +78,7 @@ def facts(
         what = image()
         choice = choices.decide(recipe, what, fast_bfloat16=device.fast_bfloat16(where))
         prepared = Preparation(what, choice.recipe, None)
-        sentences = tuple(dict.fromkeys(e.sentence for e in prepared.estimates))
+        sentences = tuple(dict.fromkeys(prepared.sentences))
         found = Facts(sentences, tuple(_parameters(prepared.estimates[0].model).items()), found.device)
         yield found
         if asked is not None and not prepared.constant:

@@ -74,13 +74,14 @@ TABLE = {
 }
 ELSEWHERE = {
     "device",
+    "noise.interference",
     "generator.joint_channels",
     "output.known",
     "output.tile",
     "operator.kernel",
     "operator.denoise",
 }
-"""Options that no run of this volume can show: one needs another machine, one channels (test_stacks.py),
+"""Options that no run of this volume can show: one needs another machine, one a larger plane with hum (test_interference.py), one channels (test_stacks.py),
 one what is missing (test_inpainting.py), one a larger image (test_tiles.py), two a coarse one
 (test_super_resolution.py)."""
 

@@ -20,6 +20,7 @@ OTHER = {
     "noise.offset": -100.0,
     "noise.read_noise": 3.5,
     "noise.spatial": "correlated",
+    "noise.interference": "keep",
     "generator.kind": "hourglass",
     "generator.ndim": "3d",
     "generator.neighbours": 2,
