@@ -56,6 +56,7 @@ FITS = {
     "full, split": Fit("full", ("split",)),
     "full, split, two networks": Fit("full", ("split",), {"fit": {"seeds": 2}}),
     # At a constant rate, so that a stop has something to win.
+    "recorrupted": Fit("recorrupted", ("sure", "fixed"), {"fit": {"schedule": "constant"}}),
     "hide": Fit(
         "recorrupted",
         ("held_out", "sure", "fixed"),

@@ -207,7 +207,8 @@ class Preparation:
         weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
         sigma = torch.from_numpy(self._to_batch(self._noise_sd()))
         context = self._context()
-        whole = Problem(observation, measured, weights, sigma, operator, self._texture(), context).to(device)
+        texture, detail = self._textures()
+        whole = Problem(observation, measured, weights, sigma, operator, texture, context, detail).to(device)
         groups, _, shared, *_ = self._stack_shape
         stacks = [whole]
         if self.task.linear:
@@ -242,9 +243,7 @@ class Preparation:
         first
             How many images the problems before it held.
         """
-        shared = [found.kernel for found in self._structures()]
-        if problem.texture.independent and shared and self.recipe.noise.spatial == "auto":
-            problem = replace(problem, texture=Texture(np.mean(shared, axis=0)))
+        problem = problem.judged()
         if not self.counts:
             return problem
         g, s, m, *spatial = self._stack_shape
@@ -366,10 +365,13 @@ class Preparation:
     def _structures(self) -> list[Structure]:
         return [e.structure for e in self.estimates if e.structure is not None]
 
-    def _texture(self) -> Texture:
-        """Average the autocorrelations of the channels whose noise has one."""
+    def _textures(self) -> tuple[Texture, Texture | None]:
+        """Average the autocorrelations of the channels whose noise has one; else, for judging, of all channels."""
         kernels = [s.kernel for s in self._structures() if s.correlated]
-        return Texture(np.mean(kernels, axis=0) if kernels else None)
+        if kernels:
+            return Texture(np.mean(kernels, axis=0)), None
+        slight = [s.kernel for s in self._structures()] if self.recipe.noise.spatial == "auto" else []
+        return Texture(), Texture(np.mean(slight, axis=0)) if slight else None
 
     def _noise_sd(self) -> NDArray[np.float32]:
         """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""

@@ -46,10 +46,12 @@ class Problem:
     operator
         The forward operator.
     texture
-        What neighbours' noise has in common.
+        What neighbours' noise has in common, as far as fits go by it.
     neighbours
         Observations of the neighbouring planes, whose noise is independent of this one's,
         ``(N, F, *spatial)``.
+    detail
+        What their noise has in common where that is too little to fit by: estimates are judged by it. ``None``: `texture`.
     """
 
     observation: Tensor
@@ -59,6 +61,7 @@ class Problem:
     operator: Operator
     texture: Texture = field(default_factory=Texture)
     neighbours: Tensor | None = None
+    detail: Texture | None = None
 
     @property
     def context(self) -> Tensor:
@@ -123,6 +126,10 @@ class Problem:
         mean = (self.observation * weights).sum(dim=axes, keepdim=True) / count
         variance = ((self.observation - mean).square() * weights).sum(dim=axes, keepdim=True) / count
         return variance.sqrt().clamp_min(1e-4)
+
+    def judged(self) -> Problem:
+        """Return the same problem with all that is known of what neighbours share."""
+        return self if self.detail is None else replace(self, texture=self.detail)
 
     def noise(self, rng: torch.Generator) -> Tensor:
         """Draw noise as the observation's, of its shape."""

@@ -313,7 +313,7 @@ class _Recorrupted:
         # Whoever has learned from an observation knows some of its noise by heart, which no derivative shows.
         judged = self.problem if self.held_out is None else self.problem.weighted(self.held_out)
         probe = judged.probe()
-        e = probe.noise(torch.Generator(probe.observation.device).manual_seed(0))
+        e = probe.judged().noise(torch.Generator(probe.observation.device).manual_seed(0))
 
         def restored(problem: Problem) -> Tensor:
             # Another seed: what the pass adds must have nothing to do with e.
