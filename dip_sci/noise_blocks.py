@@ -104,6 +104,18 @@ def _bends() -> list[tuple[Array, Array]]:
     return [(slope, flat), (flat, slope), (bend, flat), (flat, bend), (slope, slope)]
 
 
+@cache
+def waves() -> Array:
+    """Return what the coefficients of a block are its products with ``(256, 16, 16)``: cosines, less slopes and bends."""
+    from scipy.fft import idctn
+
+    found: Array = idctn(np.eye(EDGE**2).reshape(-1, EDGE, EDGE), axes=(1, 2), norm="ortho")
+    flat = np.full(EDGE, EDGE**-0.5)
+    for one, other in [(flat, flat), *_bends()]:
+        found -= np.einsum("nij,i,j->n", found, one, other)[:, None, None] * np.outer(one, other)
+    return found
+
+
 def finest(blocks: Blocks) -> NDArray[np.bool_]:
     """Choose the finest frequencies at which there is noise, as many as are `FINE`.
 

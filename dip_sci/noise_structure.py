@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dip_sci import noise_spectrum
 from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, finest
+from dip_sci.noise_spectrum import measured_power
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,13 +19,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-REACH = 7
-"""Lags that the correlation is kept for."""
-
-COARSEST = 4
-"""Frequencies, in half cycles per block, below which content cannot be told from noise."""
-
-ISOTROPIC, ANISOTROPIC, DIFFERENCE = 0.3, 0.14, 0.12
+ISOTROPIC, ANISOTROPIC, DIFFERENCE = 0.28, 0.14, 0.12
 """Lag-1 autocorrelations that count: alike along both axes, or along one of them and so much less along the other.
 
 Texture that leaks into the flattest blocks makes less.
@@ -44,6 +40,9 @@ EVENED = {True: 1.05, False: 1.12}
 
 FEW = 0.1
 """Share of the blocks that count as flat at least where the noise is correlated."""
+
+FLATTER = 0.5
+"""Share of the blocks that are alike but for chance by which correlated noise is measured."""
 
 LEAST, LEAST_SCORE = 0.01, 2.33
 """Share of the blocks with the least power, and how many standard deviations below the mean noise alone has it."""
@@ -142,21 +141,22 @@ def structure(
         return None
     relative, even = _evened(blocks, planes.shape)
     texture = _alike(even) < FLOOR
-    lags = _lags(_spectrum(even, SHARE))
+    lags = noise_spectrum.lags(measured_power(even, SHARE))
     # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
     bright = even[even.mean >= np.median(even.mean)]
-    lags_bright = _lags(_spectrum(bright, SHARE))
+    lags_bright = noise_spectrum.lags(measured_power(bright, SHARE))
     white = correlated is None and given is not None and _white(blocks, given)
     if correlated is None:
         correlated = not (white or texture) and (_counts(lags) or _counts(lags_bright))
     if correlated and not _counts(lags) and _counts(lags_bright):
         even, lags = bright, lags_bright
     share = _flat(even) if correlated else SHARE
-    spectrum = _spectrum(even, share)
+    power = measured_power(even, share)
     if white:
-        spectrum, lags = np.ones((EDGE, EDGE)), (0.0, 0.0)
-    if not spectrum.any():
+        power, lags = np.ones((EDGE, EDGE)), (0.0, 0.0)
+    if not power.any():
         return None
+    spectrum = noise_spectrum.resolved(power) if correlated else noise_spectrum.as_measured(power)
     level, error = _level(even, share, spectrum if correlated else None)
     size = 1.0
     if relative is not None:
@@ -164,13 +164,13 @@ def structure(
         size = float(np.sqrt(np.mean(relative[seen] ** 2)))
         level *= size
         relative = relative / size
-    kernel = _kernel(spectrum)
+    kernel = noise_spectrum.autocorrelation(spectrum)
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)
         kernel = np.stack([between * kernel, kernel, between * kernel])
     return Structure(
         level=level,
-        excess=1.0 if correlated or white else max(math.sqrt(_mean(spectrum)) * size / level, 1.0),
+        excess=1.0 if correlated or white else max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0),
         error=error,
         lags=lags,
         correlated=correlated,
@@ -194,7 +194,7 @@ def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Block
 def _alike(blocks: Blocks) -> float:
     """Count the share of the blocks that have no more power than the least of them may have by chance."""
     power = blocks.power.mean(axis=(1, 2))
-    scatter = _scatter(_spectrum(blocks, FEW))
+    scatter = _scatter(measured_power(blocks, FEW))
     least = np.quantile(power, LEAST) / max(1 - LEAST_SCORE * scatter, 0.05)
     return float(np.mean(power <= least * (1 + 2 * scatter)))
 
@@ -217,15 +217,15 @@ def _counts(lags: tuple[float, float]) -> bool:
 
 
 def _flat(blocks: Blocks) -> float:
-    """Count the share of the blocks that have no more power than noise alone may have by chance.
+    """Count the share of the blocks that hold noise and hardly anything else.
 
-    The flattest blocks of noise with few independent values are those where it happens to be weak.
+    Half of those that have no more power than noise alone may have by chance: many, as noise that is not quite as strong
+    everywhere is weak in the very flattest, and not all, as the others hold more content.
     """
     power = blocks.power.mean(axis=(1, 2))
-    spectrum = _spectrum(blocks, FEW)
-    scatter = _scatter(spectrum)
+    scatter = _scatter(measured_power(blocks, FEW))
     least = np.quantile(power, FEW) / (1 - 1.3 * scatter)
-    return float(np.clip(np.mean(power <= least * (1 + 2 * scatter)), FEW, 1.0))
+    return float(np.clip(FLATTER * np.mean(power <= least * (1 + 2 * scatter)), FEW, 1.0))
 
 
 def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float, float]:
@@ -238,10 +238,11 @@ def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float,
         level, wider = (math.sqrt(blocks.spectrum(share)[FINE].mean()) for share in (SHARE, 3 * SHARE))
         independent = blocks.area(SHARE) / EDGE**2 * FINE.sum()
         return level, math.hypot(2 * (wider / level - 1), 1.3 / math.sqrt(2 * independent), 0.005)
-    level = math.sqrt(_mean(spectrum))
-    flatter = math.sqrt(_mean(_spectrum(blocks, share / 2)))
+    level = math.sqrt(noise_spectrum.mean(spectrum))
+    flatter, here = (noise_spectrum.as_measured(measured_power(blocks, part)) for part in (share / 2, share))
+    content = math.sqrt(noise_spectrum.mean(flatter) / noise_spectrum.mean(here)) - 1
     independent = blocks.area(1.0) / EDGE**2 * spectrum.sum() ** 2 / (spectrum**2).sum()
-    return level, math.hypot(flatter / level - 1, 1 / math.sqrt(independent), 0.02)
+    return level, math.hypot(content, 1 / math.sqrt(independent), 0.02)
 
 
 def _local_strength(blocks: Blocks, shape: tuple[int, ...]) -> Array:
@@ -311,54 +312,6 @@ def _enlarged(cells: Array, shape: tuple[int, ...]) -> Array:
     ]
     found: Array = map_coordinates(cells, np.meshgrid(*where, indexing="ij"), order=1, mode="nearest")
     return found
-
-
-def _spectrum(blocks: Blocks, share: float) -> Array:
-    """Variance at each frequency, from the median over the given share of the flattest blocks."""
-    spectrum = np.empty((EDGE, EDGE))
-    for judge, measure in HALVES:
-        flat = blocks.power[blocks.flattest(judge, share, FEWEST)]
-        spectrum[measure] = np.median(flat[:, measure], axis=0) / 0.6745**2
-    i, j = np.indices(spectrum.shape)
-    # Slopes and bends were taken out there.
-    spectrum[i + j < 3] = spectrum[i + j == 3].mean()
-    radius = np.hypot(i, j)
-    ring, low = (radius >= COARSEST) & (radius < 2 * COARSEST), radius < COARSEST
-    # Smooth noise has a spectrum like a Gaussian's: what goes beyond that towards the coarse end is content.
-    design = np.stack([np.ones_like(radius), i**2, j**2], axis=-1)
-    logs = np.log(np.maximum(spectrum, 1e-6 * spectrum.max() + 1e-300))
-    trend = np.linalg.lstsq(design[ring], logs[ring], rcond=None)[0]
-    trend[1:] = np.minimum(trend[1:], 0)
-    spectrum[low] = np.minimum(spectrum[low], np.exp(design[low] @ trend))
-    return spectrum
-
-
-def _weights() -> Array:
-    # The zero frequency stands for half a band.
-    edge = np.where(np.arange(EDGE) == 0, 0.5, 1.0)
-    weights: Array = np.multiply.outer(edge, edge) / (EDGE - 0.5) ** 2
-    return weights
-
-
-def _mean(spectrum: Array) -> float:
-    return float((spectrum * _weights()).sum())
-
-
-def _kernel(spectrum: Array) -> Array:
-    """Autocorrelation ``(15, 15)`` of a spectrum at the frequencies of the cosine transform."""
-    waves = np.cos(np.pi / EDGE * np.outer(np.arange(EDGE), np.arange(-REACH, REACH + 1)))
-    kernel: Array = waves.T @ (spectrum * _weights()) @ waves
-    # Faded out towards the last lags, so that its spectrum stays smooth.
-    fade = np.cos(np.pi / 2 * np.arange(-REACH, REACH + 1) / (REACH + 1)) ** 0.5
-    kernel *= np.outer(fade, fade) / kernel[REACH, REACH]
-    return kernel
-
-
-def _lags(spectrum: Array) -> tuple[float, float]:
-    cosine = np.cos(np.pi / EDGE * np.arange(EDGE))
-    weighted = spectrum * _weights()
-    total = weighted.sum() + 1e-300
-    return float((weighted * cosine).sum() / total), float((weighted * cosine[:, None]).sum() / total)
 
 
 def _between_planes(planes: NDArray[Any], seen: NDArray[np.bool_]) -> float:

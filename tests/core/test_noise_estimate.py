@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
-from dip_sci import noise_structure
+from dip_sci import noise_spectrum, noise_structure
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, PoissonGaussian, Rician
 from dip_sci.noise_blocks import cut
@@ -241,3 +241,41 @@ def test_shared_noise_of_known_strength_is_still_found(picture, seed):
     told = found(picture() + 15 * shared / shared.std(), sigma=15.0)
     assert told.structure is not None
     assert told.structure.correlated
+
+
+def shared(kernel_sd, size, seed):
+    """Noise of unit variance whose neighbours are alike, and its autocorrelation at lags -7 to 7."""
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal(size), kernel_sd, mode="wrap")
+    lag = np.arange(-7, 8)
+    kernel = np.exp(-(lag[:, None] ** 2 + lag**2) / (4 * kernel_sd**2))
+    return noise / noise.std(), kernel
+
+
+@pytest.mark.parametrize("kernel_sd", [0.7, 0.9, 1.3])
+@pytest.mark.parametrize("seed", range(3))
+def test_all_of_smooth_noise_is_found_where_there_is_nothing_else(kernel_sd, seed):
+    noise, kernel = shared(kernel_sd, (384, 384), seed)
+    estimated = found(100 + 20 * noise)
+    assert estimated.structure.correlated
+    # Blocks of 16 voxels show 12 % less of the smoothest, and there are not many independent values of it.
+    assert estimated.model.sigma == pytest.approx(20, rel=0.09)
+    assert np.abs(estimated.structure.kernel - kernel).max() < 0.12
+
+
+@pytest.mark.parametrize("kernel_sd", [0.7, 0.9, 1.3])
+def test_a_spectrum_is_freed_of_what_blocks_blur(kernel_sd):
+    noise = np.stack([shared(kernel_sd, (256, 256), seed)[0] for seed in range(12)])
+    blocks = cut(noise, np.ones(noise.shape, bool))
+    spectrum = noise_spectrum.resolved(noise_spectrum.measured_power(blocks, 1.0))
+    assert noise_spectrum.mean(spectrum) == pytest.approx(1, rel=0.03)
+    assert np.abs(noise_spectrum.autocorrelation(spectrum) - shared(kernel_sd, (8, 8), 0)[1]).max() < 0.04
+    blurred = noise_spectrum.mean(noise_spectrum.as_measured(noise_spectrum.measured_power(blocks, 1.0)))
+    assert blurred < 0.95
+
+
+def test_a_white_spectrum_is_flat():
+    noise = np.random.default_rng(0).standard_normal((8, 256, 256))
+    power = noise_spectrum.measured_power(cut(noise, np.ones(noise.shape, bool)), 1.0)
+    for spectrum in (noise_spectrum.resolved(power), noise_spectrum.as_measured(power)):
+        assert noise_spectrum.mean(spectrum) == pytest.approx(1, rel=0.02)
+        assert np.abs(spectrum - 1).mean() < 0.08
