@@ -37,6 +37,7 @@ PHOTONS = [(peak, read) for peak in (10, 30, 100, 1000) for read in (0.0, 2.0, 8
 CAMERA = PoissonGaussian(2.0, 100.0, 0.0)
 SHAPES = ("fwhm 1", "fwhm 1.5", "fwhm 2", "fwhm 3", "ct ramp")
 REAL = ("fmd", "w2s", "bacteria", "oct", "lcd", "mayo", "m4raw", "brainweb")
+FLAT = "flat image"
 FOUR = ("set12/09", "set12/12", "cset9/F16_512rgb", "fmd/BPAE_G")
 """Contents for what takes longer."""
 
@@ -177,13 +178,13 @@ def correlated(rows: Rows) -> None:
     """Gaussian noise whose neighbours are alike: all of its strength, and its spectrum."""
     for shape in SHAPES:
         for sigma in (10, 25):
-            for name in FOUR:
-                truth = truths()[name]
+            for name in (*FOUR, FLAT):
+                truth = np.full((512, 512), 100.0) if name == FLAT else truths()[name]
                 kernel, power = filtered(shape, (1024, 1024))
                 white = np.random.default_rng(sigma).standard_normal((1024, 1024))
                 noise = np.fft.irfft2(np.fft.rfft2(white) * np.sqrt(power))[: truth.shape[0], : truth.shape[1]]
                 found = estimate(truth + sigma * noise / noise.std())
-                row = f"{shape} of {sigma}"
+                row = f"{shape} of {sigma}{', ' + FLAT if name == FLAT else ''}"
                 told = found.structure is not None and found.structure.correlated
                 rows.add(
                     f"{row}: SD", name + " (not called correlated)" * (not told), _sd(found) / sigma - 1, stated(found)
