@@ -129,7 +129,7 @@ def structure(
     -----
     The variance of each frequency is the median power, over the flattest blocks, of a local cosine transform: content
     is sparse there, noise is not (after Ponomarenko et al. 2007). A block is judged by one half of its frequencies and
-    measured at the other (`Blocks`); the coarsest are taken to be no higher than a Gaussian through those above them.
+    measured at the other (`Blocks`). Of correlated noise, the spectrum is then freed of what blocks blur (`noise_spectrum`).
     Independent noise is as strong at all frequencies, and is measured at the finest ones.
     """
     planes = values.reshape(-1, *values.shape[-2:])

@@ -309,6 +309,13 @@ def test_steins_estimate_of_correlated_noise_taken_to_be_white_is_far_too_low(ki
     assert wrong[0].sure(wrong[1]) < right[0].sure(right[1]) - 0.4 * SIGMA**2
 
 
+def test_steins_estimate_sees_shared_noise_that_the_fit_does_not_go_by():
+    p, _ = observed(0, "correlated")
+    slight = replace(p, texture=Texture(), detail=p.texture)
+    right, told = (recorrupted("hide", given)[:2] for given in (p, slight))
+    assert told[0].sure(told[1]) == right[0].sure(right[1])
+
+
 @pytest.mark.parametrize("kind", TEACHERS)
 def test_steins_estimate_counts_voxels_by_their_weights(kind):
     p, _ = observed(0)
