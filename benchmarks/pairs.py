@@ -17,7 +17,7 @@ mayo       no        the full-dose slice (quarter dose was simulated from it); m
 m4raw      yes       mean of the repeats before and after: the head drifts by a third of a pixel from one to the next,
                      and so stays in place; 8-bit files, each stretched on its own
 brainweb   no        the noise-free phantom, Rician noise of 3, 7, 11 % of its maximum; measured in the foreground
-cset9      no        the picture, white noise of SD 25, not clipped; `cset9_s15`, `cset9_s50`: of SD 15, 50
+cset9      no        the picture, white noise of SD 25, not clipped; `cset9_s5`, `_s10`, `_s15`, `_s50`: of SD 5 to 50
 set12      no        the same, grey
 ========== ========= ===========================================================================================
 
@@ -58,7 +58,7 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 Kind = Literal["white", "counts", "correlated", "rician"]
 
 SOFT_TISSUE = (-200.0, 300.0)
-PICTURE_SDS = (25, 15, 50)
+PICTURE_SDS = (25, 5, 10, 15, 50)
 BRAINWEB_SHAPE = (64, 128, 128)
 VOLUMES = ("brainweb",)
 

@@ -16,7 +16,7 @@ from dip_sci import patches
 from dip_sci.baseline import Classical, classical_methods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,6 +28,9 @@ STRENGTH = 0.5
 
 INFLATION = math.hypot(1, STRENGTH)
 """Noise then, over that in the observation."""
+
+NOISE = 1 + 1 / STRENGTH**2
+"""Variance of the noise of the copy to judge by, over that in the observation."""
 
 ENOUGH = 131_072
 """Values over which the risk is estimated; where a probe has fewer, more draws are made."""
@@ -41,11 +44,18 @@ IMPOSSIBLE = -0.05
 """Risk so far below that of a perfect result that no chance explains it: the network gives back, of whatever it sees, noise it
 was fitted to."""
 
-CAUTION = 0.22
-"""Share of the best classical method's risk that a blend must save where neighbours share noise.
+BY_HEART = 0.01
+"""Risk that a method other than the filters of like patches seems to save, in variances of the noise, where it saves nothing.
 
-How they do is an estimate itself, and what gives back some of the noise seems better than it is. On CT of low noise the
-blend seems to save up to .14 and loses up to 2 dB; elsewhere it saves .3 to .5.
+The network has seen the very noise it is judged by, and knows some of it by heart; then and otherwise, single results that seem
+better by so little are not.
+"""
+
+CAUTION = 0.22
+"""Share of the best classical method's risk that the filters must save where neighbours share noise.
+
+How they do is an estimate itself, and what gives back some of the noise seems better than it is. On CT of low noise filters
+seem to save up to .12 and lose up to .8 dB; elsewhere they save .2 and more.
 """
 
 NEGLIGIBLE = 0.02
@@ -107,7 +117,8 @@ def combine(
     independent (coupled bootstrap, Oliveira et al. 2022): what the methods make of the first is compared with the
     second. Its mean square distance is their risk plus a constant, so that the weights of least squares are those
     of least risk. The truth is not needed. Where nothing was measured, the others see what the network makes of it. The
-    blend is the pilot of filters of like patches, which are then weighed in themselves.
+    blend is the pilot of filters of like patches, whose blend is the result: others have a share where they save clearly
+    more risk, and neighbours share no noise.
 
     Parameters
     ----------
@@ -134,48 +145,28 @@ def combine(
     Combination
     """
     classical = classical_methods(correlated=correlated)
-    methods = [*classical, *([] if again is None else [Classical(LOW_RANK, patches.low_rank)])]
-    names = [m.name for m in methods] + ([] if again is None else [NETWORK])
-    looks: list[_Look] = []
-    probe = problem.probe(ENOUGH)
-    draws = min(max(math.ceil(ENOUGH / probe.observation.numel()), 1), MOST_DRAWS)
-    for draw in range(draws):
-        look = _Look(probe, rng)
-        looks.append(look)
-        if again is not None:
-            network = _once(known, f"{NETWORK}, look {draw}", lambda problem: again(problem).mean(dim=0), look.seen)
-            look.seen = look.seen.filled_by(network)
-        for done, method in enumerate(methods, start=1):
-            look.add(_once(known, f"{method.name}, look {draw}", _apply, method.apply, look.seen, INFLATION))
-            yield FIRST * (draw + done / len(methods)) / draws
-        if again is not None:
-            look.add(network)
-    risks = dict(zip(names, _risks(looks), strict=True))
-    best = min(classical, key=lambda method: risks[method.name])
-    nothing = estimate.new_empty(0)
+    looks = _Looks(problem, rng, known)
+    yield from looks.at_results(classical, again)
+    best = min(classical, key=lambda method: looks.risks[method.name])
     if again is None:
+        nothing = estimate.new_empty(0)
         baseline = nothing if weights_only else _apply(best.apply, problem.filled_by(estimate.mean(dim=0)), 1.0)
-        yield Combination(nothing if weights_only else estimate, baseline, {NETWORK: 1.0}, risks)
+        yield Combination(nothing if weights_only else estimate, baseline, {NETWORK: 1.0}, looks.risks)
         return
-    first = least(_distances(looks))
-    for done, look in enumerate(looks, start=1):
-        for result in _once(known, f"refined, look {done}", _refinements, look.seen, look.blend(first), INFLATION):
-            look.add(result)
-        yield FIRST + (LOOK - FIRST) * done / draws
-    refined = patches.refinements(problem.observation.ndim - 2)
-    names += refined
-    risks = dict(zip(names, _risks(looks), strict=True))
-    distances = _distances(looks)
-    weights = _trusted(risks, distances, {NETWORK, *refined})
-    if correlated and _risk(weights, distances) > (1 - CAUTION) * risks[best.name]:
-        weights = {name: float(name == best.name) for name in names}
-    piloting = dict(zip(names, first.tolist(), strict=False)) if any(weights[name] > 0 for name in refined) else {}
+    first = looks.least()
+    yield from looks.at_filters(first)
+    filters = patches.refinements(problem.observation.ndim - 2)
+    weights = looks.least_of_trusted(filters, correlated=correlated)
+    # A method that seems perfect gives back noise, and says nothing.
+    if correlated and looks.risk(weights) > (1 - CAUTION) * looks.risks[best.name] > 0:
+        weights = dict.fromkeys(looks.names, 0.0) | {best.name: 1.0}
+    piloting = first if any(weights[name] > 0 for name in filters) else {}
     if weights_only:
-        yield Combination(nothing, nothing, weights, risks, piloting)
+        yield Combination(estimate.new_empty(0), estimate.new_empty(0), weights, looks.risks, piloting)
         return
     mixed, baseline = yield from _mixing(problem, estimate, weights, piloting, best.name, known=known)
     yield 1.0
-    yield Combination(mixed, baseline, weights, risks, piloting)
+    yield Combination(mixed, baseline, weights, looks.risks, piloting)
 
 
 def _once(known: dict[str, Tensor] | None, name: str, make: Callable[..., Tensor], *given: Any) -> Tensor:
@@ -269,9 +260,9 @@ class _Look:
     def add(self, result: Tensor) -> None:
         self._results.append(result)
 
-    def blend(self, weights: NDArray[np.float64]) -> Tensor:
-        """Blend the results so far."""
-        return sum((float(w) * r for w, r in zip(weights, self._results, strict=True)), torch.zeros_like(self._judge))
+    def blend(self, weights: Iterable[float]) -> Tensor:
+        """Blend the first results."""
+        return sum((w * r for w, r in zip(weights, self._results, strict=False)), torch.zeros_like(self._judge))
 
     def distances(self) -> NDArray[np.float64]:
         """Mean products of the methods' residuals, in variances of the noise."""
@@ -282,31 +273,87 @@ class _Look:
         return found
 
 
-def _distances(looks: list[_Look]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.mean([look.distances() for look in looks], axis=0)
-    return found
+class _Looks:
+    """All looks at the risk of one problem.
 
+    Attributes
+    ----------
+    names
+        Of the methods that have been looked at.
+    distances
+        Mean products of their residuals.
+    """
 
-def _trusted(risks: dict[str, float], distances: NDArray[np.float64], learned: Collection[str]) -> dict[str, float]:
-    """Weigh the methods that have not learned noise by heart; some have `learned`, or go by what has."""
-    names = list(risks)
-    # Where even those that learn nothing seem better than perfect, the noise is weaker than it was thought to be.
-    perfect = min([0.0, *(risk for name, risk in risks.items() if name not in learned)])
-    good = [n for n, name in enumerate(names) if name not in learned or risks[name] > perfect + IMPOSSIBLE]
-    found = dict.fromkeys(names, 0.0)
-    found.update(zip([names[n] for n in good], least(distances[np.ix_(good, good)]).tolist(), strict=True))
-    return found
+    def __init__(self, problem: Problem, rng: torch.Generator, known: dict[str, Tensor] | None) -> None:
+        probe = problem.probe(ENOUGH)
+        draws = min(max(math.ceil(ENOUGH / probe.observation.numel()), 1), MOST_DRAWS)
+        self._known = known
+        self._all = [_Look(probe, rng) for _ in range(draws)]
+        self._axes = problem.observation.ndim - 2
+        self.names: list[str] = []
+        self.distances = np.empty((0, 0))
 
+    @property
+    def risks(self) -> dict[str, float]:
+        """Estimated mean square error of each method, in variances of the noise."""
+        return dict(zip(self.names, (np.diag(self.distances) - NOISE).tolist(), strict=True))
 
-def _risk(weights: dict[str, float], distances: NDArray[np.float64]) -> float:
-    """Estimated risk of a blend."""
-    shares = np.array(list(weights.values()))
-    return float(shares @ distances @ shares) - (1 + 1 / STRENGTH**2)
+    def at_results(self, classical: Sequence[Classical], again: Callable[[Problem], Tensor] | None) -> Iterator[float]:
+        """Look at what classical methods and, where it can be applied, the network make of the observation."""
+        methods = [*classical, *([] if again is None else [Classical(LOW_RANK, patches.low_rank)])]
+        for draw, look in enumerate(self._all):
+            if again is not None:
+                network = _once(self._known, f"{NETWORK}, look {draw}", lambda seen: again(seen).mean(dim=0), look.seen)
+                look.seen = look.seen.filled_by(network)
+            for done, method in enumerate(methods, start=1):
+                name = f"{method.name}, look {draw}"
+                look.add(_once(self._known, name, _apply, method.apply, look.seen, INFLATION))
+                yield FIRST * (draw + done / len(methods)) / len(self._all)
+            if again is not None:
+                look.add(network)
+        self._named([m.name for m in methods] + ([] if again is None else [NETWORK]))
 
+    def at_filters(self, leading: dict[str, float]) -> Iterator[float]:
+        """Look at the filters of like patches that a blend of the results leads."""
+        for done, look in enumerate(self._all, start=1):
+            pilot = look.blend(leading.values())
+            for result in _once(self._known, f"refined, look {done}", _refinements, look.seen, pilot, INFLATION):
+                look.add(result)
+            yield FIRST + (LOOK - FIRST) * done / len(self._all)
+        self._named([*self.names, *patches.refinements(self._axes)])
 
-def _risks(looks: list[_Look]) -> list[float]:
-    risks: list[float] = (np.diag(_distances(looks)) - (1 + 1 / STRENGTH**2)).tolist()
-    return risks
+    def _named(self, names: list[str]) -> None:
+        self.names = names
+        self.distances = np.mean([look.distances() for look in self._all], axis=0)
+
+    def least(self) -> dict[str, float]:
+        """Weigh all methods."""
+        return dict(zip(self.names, least(self.distances).tolist(), strict=True))
+
+    def least_of_trusted(self, filters: Collection[str], *, correlated: bool) -> dict[str, float]:
+        """Weigh the filters, and the other methods where they seem to be better by more than chance and noise known by heart.
+
+        What has learned noise by heart, or goes by what has, is left out.
+        """
+        risks = self.risks
+        # Where even those that learn nothing seem better than perfect, the noise is weaker than it was thought to be.
+        learned = {NETWORK, *filters}
+        perfect = min([0.0, *(risk for name, risk in risks.items() if name not in learned)])
+        good = [name for name in self.names if name not in learned or risks[name] > perfect + IMPOSSIBLE]
+        # What a network is taught by is what it is judged by there: the noise as it was found, not as it is.
+        if correlated:
+            good = [name for name in good if name in filters] or [name for name in good if name != NETWORK]
+        chosen = [self.names.index(name) for name in good]
+        doubt = np.array([0.0 if name in filters else BY_HEART for name in good])
+        distances = self.distances[np.ix_(chosen, chosen)] + doubt[:, None] + doubt
+        found = dict.fromkeys(self.names, 0.0)
+        found.update(zip(good, least(distances).tolist(), strict=True))
+        return found
+
+    def risk(self, weights: dict[str, float]) -> float:
+        """Estimated risk of a blend."""
+        shares = np.array(list(weights.values()))
+        return float(shares @ self.distances @ shares) - NOISE
 
 
 def least(distances: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 
     Steps = Generator[Progress[NDArray[Any]], None, None]
 
-LEAST_MISS, MOST_MISS = 0.9, 2.0
-"""Mean square miss of predictions of hidden voxels, in variances of the noise, for which its model is believed.
+LEAST_MISS = 0.9
+"""Mean square miss of predictions of hidden voxels, in variances of the noise, from which on its model is believed.
 
-They miss by at least the noise, and in the finest texture, where it is weak, by twice as much.
+They miss by the noise at least, and by all content that neighbours do not foretell.
 """
+
+FAR = 2.0
+"""The same, from which on the report tells of it."""
 
 
 BLENDING = 0.8
@@ -208,11 +211,18 @@ class Run:
                 yield BLENDING + (1 - BLENDING) * refilled if isinstance(refilled, float) else refilled
 
     def _weighed(self, problem: Problem, fitted: Fitted) -> Iterator[Combination | float]:
-        believed = self._noise_fits(problem)
+        miss = self._miss(problem)
+        believed = miss is None or miss > LEAST_MISS
         again = fitted.again if self.recipe.output.classical == "blend" and believed else None
         if not believed:
             self.made_of = (
                 "network alone: the noise is not as strong as its model says, so that no error can be foretold"
+            )
+        # Beside holes, predictions also miss for want of neighbours.
+        if miss is not None and miss > FAR and not self.prepared.task.completes:
+            self.more.append(
+                f"Voxels differ from what their neighbours foretell by {math.sqrt(miss):.1f} times the noise: the image has "
+                "detail that fine, or more noise than was found. If noise is left in the result, set noise.sigma."
             )
         rng = torch.Generator(self.where).manual_seed(self.recipe.seed)
         return combination.combine(
@@ -296,15 +306,13 @@ class Run:
                 memory = device.memory_in_use(self.where)
                 yield self._progress(replace(self.last, eta=left, memory=memory, tiles=done), len(self.fits) - 1)
 
-    def _noise_fits(self, problem: Problem) -> bool:
-        """Whether the noise is as strong as its model says, going by how far predictions of hidden voxels miss."""
+    def _miss(self, problem: Problem) -> float | None:
+        """How far predictions of hidden voxels miss: their mean square in variances of the noise; ``None`` without any."""
         options, terms = self.recipe.supervision, self.fits[-1].data_terms
         if options.kind == "full" or options.recorrupt != "hide":
-            return True
+            return None
         seen = float(np.mean(terms[-(len(terms) // 4 + 1) :]))
-        # Beside holes, predictions also miss for want of neighbours, and nobody knows how far.
-        most = math.inf if self.prepared.task.completes else MOST_MISS
-        return LEAST_MISS < seen / float(problem.sigma.square().mean()) < most
+        return seen / float(problem.sigma.square().mean())
 
     def restoration(self) -> Restoration:
         """Return the result and the report of all that has been done."""
