@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dip_sci.noise_blocks import spots
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,6 +22,12 @@ SMALLEST = 128
 
 ALONG, COARSEST = 0.012, 0.05
 """Frequencies, in cycles per voxel: at most along the stripes, and at least across them."""
+
+APART = 0.03
+"""Distance from both axes, in cycles per voxel, from which on a tone is a pattern of the image's own: a grating, a lattice."""
+
+SERIES, TUNED = 3, 0.04
+"""Tones that are multiples of one, but for a share of it, from which on they are a pattern of the image's own: lines of text."""
 
 CLEAR = 60.0
 """Power over that of the frequencies around, from which on a tone stands out. Noise alone hardly ever has 14 anywhere."""
@@ -76,7 +84,8 @@ def take_out(planes: Array, seen: NDArray[np.bool_]) -> tuple[Array, list[Tone]]
     """Remove interference from planes.
 
     A tone counts as interference where it stands out from the frequencies around it, runs along rows or columns, is
-    weaker than the noise, and as strong in each part of the plane as in any other. Strong or local stripes are content.
+    weaker than the noise, and as strong in each part of the plane as in any other. Strong or local stripes are content, and
+    so are all where others run in other directions, or many have a common period.
 
     Parameters
     ----------
@@ -122,13 +131,29 @@ def describe(tones: Sequence[Tone]) -> str:
 def _without(plane: Array) -> tuple[list[Tone], Array]:
     """Take the strongest tone out, again and again (as CLEAN does, Högbom 1974)."""
     found: list[Tone] = []
+    cleaned, quiet = plane, None
     while len(found) < MOST:
-        tone = _strongest(plane)
+        tone = _strongest(cleaned)
         if tone is None:
             break
-        plane = plane - _wave(plane, tone.frequency)
+        # In a page of text or in a grating, what has power around a tone is no noise.
+        quiet = quiet or spots(plane[None], np.ones((1, *plane.shape), bool)) or math.inf
+        if math.sqrt(np.mean(np.square(wave := _wave(cleaned, tone.frequency))) * 2) > LOUDEST * quiet:
+            break
+        cleaned = cleaned - wave
         found.append(tone)
-    return found, plane
+    return ([], plane) if _series(found) else (found, cleaned)
+
+
+def _series(tones: Sequence[Tone]) -> bool:
+    """Say whether several tones are multiples of one."""
+    for along in "XY":
+        heights = np.array([1 / tone.period for tone in tones if tone.along == along])
+        for fundamental in (height / k for height in heights for k in range(1, SERIES + 1)):
+            over = heights / fundamental
+            if len(np.unique(np.round(over[np.abs(over - np.round(over)) < TUNED]))) >= SERIES:
+                return True
+    return False
 
 
 def _strongest(plane: Array) -> Tone | None:
@@ -186,7 +211,11 @@ def _outstanding(plane: Array) -> list[_Peak]:
     # Of noise, the logarithms' mean lies below the mean's logarithm by Euler's constant.
     around = np.exp(uniform_filter(logs, AROUND, mode=("wrap", "mirror")) + np.euler_gamma)
     fy, fx = fft.fftfreq(plane.shape[0]), fft.rfftfreq(plane.shape[1])
-    ratio = np.where(_allowed(fy[:, None], fx), power / around, 0)
+    ratio = power / around
+    y, x = np.abs(fy)[:, None], fx
+    if ratio[(np.minimum(y, x) > APART) & (np.hypot(y, x) >= COARSEST)].max(initial=0) > CLEAR:
+        return []
+    ratio = np.where(_allowed(fy[:, None], fx), ratio, 0)
     rows, columns = np.nonzero(ratio > CLEAR)
     order = np.argsort(-ratio[rows, columns])
     noise = np.sqrt(np.minimum(around, np.median(around)))

@@ -36,9 +36,21 @@ FINE = _I + _J >= 1.25 * EDGE
 FADED = 0.03
 """Power over the largest below which a frequency holds hardly any noise."""
 
-_EVEN, _ODD = ((_I + _J) % 2 == 0) & (_I + _J > 0), (_I + _J) % 2 == 1
-HALVES = ((_EVEN, _ODD), (_ODD, _EVEN))
-"""Frequencies to judge by and to measure at."""
+SPOT, SPOT_STEP, SPOT_PARTS = 6, 2, (1, 4, 4)
+"""Edge of blocks so small that in hardly any image none is flat, the distance between neighbouring ones, and the parts of an
+image that are looked at one by one: its noise may be weak in some.
+"""
+
+
+@cache
+def halves(edge: int = EDGE) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return the frequencies of a block to judge by and to measure at."""
+    i, j = np.indices((edge, edge))
+    even, odd = ((i + j) % 2 == 0) & (i + j > 0), (i + j) % 2 == 1
+    return (even, odd), (odd, even)
+
+
+HALVES = halves()
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +64,7 @@ class Blocks:
     Attributes
     ----------
     power
-        ``(N, 16, 16)``. Slopes and bends were taken out before, and so out of the coarsest frequencies.
+        ``(N, 16, 16)``, or of another edge. Slopes and bends were taken out before, and so out of the coarsest frequencies.
     mean
         Mean of each block.
     place
@@ -88,18 +100,18 @@ class Blocks:
             covered += len(np.unique(np.concatenate(cells), axis=0))
         return covered * STEP**2 / len(HALVES)
 
-    def spectrum(self, share: float = SHARE) -> Array:
-        """Variance of the noise at each frequency ``(16, 16)``, from the flattest blocks."""
-        found = np.empty((EDGE, EDGE))
-        for judge, measure in HALVES:
-            found[measure] = self.power[self.flattest(judge, share, FEWEST)][:, measure].mean(axis=0)
+    def spectrum(self, share: float = SHARE, fewest: int = FEWEST) -> Array:
+        """Variance of the noise at each frequency of a block, from the flattest blocks."""
+        found = np.zeros(self.power.shape[1:])
+        for judge, measure in halves(len(found)):
+            found[measure] = self.power[self.flattest(judge, share, fewest)][:, measure].mean(axis=0)
         return found
 
 
 @cache
-def _bends() -> list[tuple[Array, Array]]:
+def _bends(edge: int = EDGE) -> list[tuple[Array, Array]]:
     """Orthonormal polynomials of first and second degree, as products of one along Y and one along X."""
-    powers = np.linspace(-1, 1, EDGE)[:, None] ** np.arange(3)
+    powers = np.linspace(-1, 1, edge)[:, None] ** np.arange(3)
     flat, slope, bend = np.linalg.qr(powers)[0].T.astype(np.float32)
     return [(slope, flat), (flat, slope), (bend, flat), (flat, bend), (slope, slope)]
 
@@ -129,18 +141,41 @@ def finest(blocks: Blocks) -> NDArray[np.bool_]:
     return next((band for band in bands if band.sum() >= FINE.sum()), there)
 
 
-def cut(planes: Array, seen: NDArray[np.bool_]) -> Blocks:
-    """Cut planes ``(N, Y, X)`` into blocks that were measured throughout.
+def spots(planes: Array, seen: NDArray[np.bool_]) -> float | None:
+    """Measure the noise of planes ``(N, Y, X)`` in the flattest spots of each of their parts: the median over the parts.
+
+    Returns
+    -------
+    float or None
+        The standard deviation of independent noise; where neighbours share noise, less than all of it. ``None`` where there
+        is too little to measure.
+    """
+    blocks = cut(planes, seen, SPOT, SPOT_STEP)
+    if len(blocks) == 0:
+        return None
+    i, j = np.indices((SPOT, SPOT))
+    steps = np.array([planes.shape[0], *((n - SPOT) // SPOT_STEP + 1 for n in planes.shape[1:])])
+    part = np.ravel_multi_index(tuple((blocks.place * SPOT_PARTS // steps).T), SPOT_PARTS)
+    levels = []
+    for index in range(int(np.prod(SPOT_PARTS))):
+        group = blocks[part == index]
+        if len(group) >= FEWEST:
+            levels.append(group.spectrum(SHARE, 1)[i + j > 2].mean())
+    return float(np.sqrt(np.median(levels))) if levels else None
+
+
+def cut(planes: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP) -> Blocks:
+    """Cut planes ``(N, Y, X)`` into blocks of an edge, a step apart, that were measured throughout.
 
     Constant blocks (empty, saturated) are left out, and so are those whose noise is cut off at the
     ends of the image's range, unless there are hardly any others.
     """
     from scipy.fft import dctn
 
-    if min(planes.shape[1:]) < EDGE:
-        return Blocks(np.empty((0, EDGE, EDGE)), np.empty(0), np.empty((0, 3), np.intp))
+    if min(planes.shape[1:]) < edge:
+        return Blocks(np.empty((0, edge, edge)), np.empty(0), np.empty((0, 3), np.intp))
     windows, whole = (
-        np.lib.stride_tricks.sliding_window_view(a, (EDGE, EDGE), axis=(1, 2))[:, ::STEP, ::STEP]
+        np.lib.stride_tricks.sliding_window_view(a, (edge, edge), axis=(1, 2))[:, ::step, ::step]
         for a in (planes, seen)
     )
     place = np.argwhere(whole.all(axis=(-1, -2)))
@@ -149,7 +184,7 @@ def cut(planes: Array, seen: NDArray[np.bool_]) -> Blocks:
     varied = pixels.min(axis=(1, 2)) < pixels.max(axis=(1, 2))
     pixels, place = pixels[varied], place[varied]
     if len(place) == 0:
-        return Blocks(np.empty((0, EDGE, EDGE)), np.empty(0), place)
+        return Blocks(np.empty((0, edge, edge)), np.empty(0), place)
     low, high = planes[seen].min(), planes[seen].max()
     sound = ((pixels <= low) | (pixels >= high)).mean(axis=(1, 2)) <= CUT
     if sound.sum() >= FEWEST // 4:
@@ -157,7 +192,7 @@ def cut(planes: Array, seen: NDArray[np.bool_]) -> Blocks:
     mean = pixels.mean(axis=(1, 2), dtype=np.float64)
     rest = (pixels - mean[:, None, None]).astype(np.float32)
     # Slopes and bends go on at all frequencies, down to the finest, because a block ends abruptly.
-    for wave, other in _bends():
+    for wave, other in _bends(edge):
         rest -= np.einsum("nij,i,j->n", rest, wave, other, optimize=True)[:, None, None] * np.outer(wave, other)
     found = dctn(rest, axes=(1, 2), norm="ortho", overwrite_x=True)
     return Blocks(np.square(found, dtype=np.float64), mean, place)

@@ -87,6 +87,26 @@ def test_stripes_that_are_content_stay(content):
     assert take_out(planes, all_seen(planes))[0] is planes
 
 
+@pytest.mark.parametrize("turned", [0, 2, 8])
+def test_a_lattice_fainter_than_the_noise_stays(turned):
+    """Crystals make tones, too: in several directions, of which one may lie along an axis."""
+    directions = np.deg2rad(turned + np.array([0, 60, 120]))
+    fringes = sum(hum((256, 256), (0.15 * np.sin(a), 0.15 * np.cos(a)), 4) for a in directions)
+    planes = 100 + fringes + np.random.default_rng(3).normal(0, 8, fringes.shape)
+    cleaned, tones = take_out(planes, all_seen(planes))
+    assert not tones
+    assert cleaned is planes
+
+
+def test_lines_of_one_period_stay():
+    """Lines of text: their period's harmonics stand out along an axis, though each is fainter than the noise."""
+    rows = np.arange(256) % 14 < 2
+    planes = 100.0 + 70 * np.repeat(rows[:, None], 256, axis=1) + np.random.default_rng(4).normal(0, 40, (256, 256))
+    cleaned, tones = take_out(planes, all_seen(planes))
+    assert not tones
+    assert cleaned is planes
+
+
 @pytest.mark.parametrize(
     "name",
     ["ct_series", "mri/neck_t2star.nii.gz", "microscopy/nuclear_envelope_3d.tif", "microscopy/nuclei_very_noisy.tif"],

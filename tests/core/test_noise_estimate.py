@@ -210,6 +210,31 @@ def test_photon_noise_asked_for_but_not_found_is_told(options):
     assert "photons" not in found(noisy).sentence
 
 
+def page(edge=256):
+    """Lines of letters from edge to edge: no part of 16 voxels is flat, but spots between the lines are."""
+    letters = np.random.default_rng(1).random((edge // 16, 9, edge)) < 0.5
+    lines = np.concatenate([letters, np.zeros((edge // 16, 7, edge), bool)], axis=1)
+    return np.where(lines.reshape(edge, edge), 20.0, 230.0)
+
+
+@pytest.mark.parametrize("sigma", [3, 10, 20])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_page_without_a_flat_part_is_not_all_noise(sigma, seed):
+    told = found(page() + np.random.default_rng(seed).normal(0, sigma, (256, 256)))
+    assert isinstance(told.model, Gaussian)
+    assert told.model.sigma == pytest.approx(sigma, rel=0.1)
+    assert told.correlation == 0
+    assert "spots" in told.sentence
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_noise_that_is_weak_in_a_part_is_noise_elsewhere(seed):
+    """Half of the image is empty but for a little noise."""
+    sd = np.where(np.arange(256) < 128, 1.0, 8.0)
+    told = found(100 + sd * np.random.default_rng(seed).normal(size=(256, 256)))
+    assert "spots" not in told.sentence
+
+
 def honeycomb(edge=96):
     """Structure everywhere, down to the pixel: no flat part to see the noise in."""
     y, x = np.mgrid[:edge, :edge]
