@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from benchmarks.pairs import Pair
-    from dip_sci.fit import Progress
+    from dip_sci.progress import Progress
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Report
 

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from dip_sci.fit import Fitted, Progress
+    from dip_sci.fit import Fitted
     from dip_sci.image import Image
+    from dip_sci.progress import Progress
 
 LAYERS = {"YX": 6, "ZYX": 5}
 NARROWEST, WIDEST = 4, 512

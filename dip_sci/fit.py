@@ -6,16 +6,18 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dip_sci import device as machine
 from dip_sci.averaging import Average, OutputAverage, WeightAverage
+from dip_sci.ensemble import begin_with, fresh, weights_of
 from dip_sci.errors import FitError
 from dip_sci.generators.layers import reseed
 from dip_sci.problem import total_variation
+from dip_sci.progress import Progress
 from dip_sci.stopping import StopReason, StopRule, Verdict, View
 from dip_sci.supervision import Passes
 
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from dip_sci.problem import Problem
     from dip_sci.recipe import Recipe
     from dip_sci.supervision import Example, Supervision
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 WATCHED = 65_536
 """Voxels that the variance rules watch."""
@@ -87,58 +86,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Progress(Generic[T]):
-    """Where a run stands after a step.
-
-    Attributes
-    ----------
-    step, steps
-        Steps done, of how many at most, over all fits of the run.
-    data_term
-        Of this step.
-    stop_value
-        Latest point of the stop rule's curve, or ``None``.
-    best_step
-        Step of the state that would be returned now.
-    seconds, eta
-        Time spent, and time still expected at most.
-    memory
-        Bytes in use: of the GPU where one is used, else of the process.
-    preview
-        Computes the current estimate, which costs about one pass of the network: a stack
-        ``(K, N, C, *spatial)`` from a fit, an array on the image's axes from a restoration.
-    tiles
-        Share of a large image's tiles that are done; ``None`` before the first, and where there are none.
-    """
-
-    step: int
-    steps: int
-    data_term: float
-    stop_value: float | None
-    best_step: int
-    seconds: float
-    eta: float
-    memory: int
-    preview: Callable[[], T]
-    tiles: float | None = None
-
-    def showing(self, preview: Callable[[], U]) -> Progress[U]:
-        """Return the same progress with another preview."""
-        return Progress(
-            self.step,
-            self.steps,
-            self.data_term,
-            self.stop_value,
-            self.best_step,
-            self.seconds,
-            self.eta,
-            self.memory,
-            preview,
-            self.tiles,
-        )
-
-
-@dataclass(frozen=True)
 class Fitted:
     """What a fit ends with.
 
@@ -182,20 +129,6 @@ class Again(Protocol):
     def __call__(self, problem: Problem, passes: int | None = None) -> Tensor:
         """Return what they make of it, ``(K, N, C, *spatial)``."""
         ...
-
-
-class Ensemble(nn.Module):
-    """K networks side by side, which share nothing but the step."""
-
-    def __init__(self, networks: list[nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(K, B, inside, *spatial)`` to ``(K, B, C, *spatial)``."""
-        layout = torch.channels_last if x.ndim == 5 else torch.channels_last_3d
-        outputs = [net(one.contiguous(memory_format=layout)) for net, one in zip(self.networks, x, strict=True)]
-        return torch.stack(outputs)
 
 
 @dataclass
@@ -321,7 +254,7 @@ def iter_fit(
         run.restarts,
         run.again(),
         network := run.average.network(best=True) if isinstance(run.average, WeightAverage) else None,
-        _weights(run.ensemble if network is None else network),
+        weights_of(run.ensemble if network is None else network),
     )
 
 
@@ -339,9 +272,9 @@ class _Run:
     ) -> None:
         self.problem, self.supervision, self.rule, self.settings = problem, supervision, rule, settings
         self.device = problem.observation.device
-        self.ensemble = _fresh(make_network, settings, self.device)
+        self.ensemble = fresh(make_network, settings.seeds, settings.seed, self.device)
         if warm is not None:
-            _begin_with(self.ensemble, warm)
+            begin_with(self.ensemble, warm)
         # Fused: parameter by parameter, Adam takes as long as a tenth of a light step.
         self.optimiser = torch.optim.Adam(self.ensemble.parameters(), lr=settings.rate, betas=(0.9, 0.99), fused=True)
         self.average: Average = (
@@ -612,32 +545,3 @@ def _each(output: Tensor, example: Example, seeds: int) -> Iterator[tuple[Tensor
     return zip(
         output, example.target.expand(shape), example.weights.expand(seeds, *example.weights.shape[1:]), strict=False
     )
-
-
-def _weights(networks: nn.Module) -> Tensor:
-    return torch.cat([p.detach().reshape(-1).float() for p in networks.parameters()])
-
-
-def _begin_with(networks: nn.Module, weights: Tensor) -> None:
-    """Copy weights into networks, unless they are of others."""
-    parameters = list(networks.parameters())
-    if weights.numel() != sum(p.numel() for p in parameters):
-        return
-    for p, values in zip(parameters, torch.split(weights, [p.numel() for p in parameters]), strict=True):
-        p.data.copy_(values.view(p.shape))
-
-
-def _fresh(make_network: Callable[[], nn.Module], settings: Settings, device: torch.device) -> Ensemble:
-    """Networks whose weights depend on the seed alone, with torch's own random state left as it was."""
-    networks = []
-    with torch.random.fork_rng(devices=[]):
-        for k in range(settings.seeds):
-            torch.manual_seed(settings.seed + 7919 * k)
-            networks.append(make_network())
-    ensemble = Ensemble(networks).to(device)
-    dims = {p.ndim for p in ensemble.parameters()}
-    layout = torch.channels_last_3d if 5 in dims else torch.channels_last
-    for p in ensemble.parameters():
-        if p.ndim >= 4:
-            p.data = p.data.contiguous(memory_format=layout)
-    return ensemble.train()

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from dip_sci import choices, generators, held_out, stopping, supervision
-from dip_sci.fit import Fitted, Progress, Settings, iter_fit
+from dip_sci.fit import Fitted, Settings, iter_fit
+from dip_sci.progress import Progress
+from dip_sci.supervision_recorrupted import Hide, Split
 from dip_sci.supervision_scale import Across, Resample
 from dip_sci.tasks import Inpaint, Task
 
@@ -79,8 +81,8 @@ def _supervise(
     patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
     shared: dict[str, Any] = {"patch": patch, "batch": 1, "seeds": seeds, "held_out": kept, "passes": options.passes}
     if options.recorrupt == "split":
-        return supervision.Split(problem, strength=options.strength, **shared)
-    return supervision.Hide(
+        return Split(problem, strength=options.strength, **shared)
+    return Hide(
         problem,
         hidden=options.hidden or choices.FEW_HIDDEN,
         alike=isinstance(task, Inpaint),

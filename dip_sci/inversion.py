@@ -14,9 +14,10 @@ from torch import nn
 from dip_sci import choices, generators, stopping
 from dip_sci import device as machine
 from dip_sci.errors import ImageError, RecipeError
-from dip_sci.fit import Progress, Settings, iter_fit
+from dip_sci.fit import Settings, iter_fit
 from dip_sci.layout import Layout, spacings
 from dip_sci.problem import Problem
+from dip_sci.progress import Progress
 from dip_sci.recipe import Recipe
 from dip_sci.restoration import Report, Restoration
 from dip_sci.scaling import cast

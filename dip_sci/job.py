@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dip_sci.fit import Progress
     from dip_sci.image import Image
+    from dip_sci.progress import Progress
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Restoration
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from dip_sci.fit import Progress
     from dip_sci.image import Image
     from dip_sci.pieces import Box, Piece
+    from dip_sci.progress import Progress
     from dip_sci.recipe import Recipe
     from dip_sci.restoration import Report
     from dip_sci.run import Run

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from dip_sci.fit import Progress
     from dip_sci.image import Image
+    from dip_sci.progress import Progress
     from dip_sci.restoration import Restoration
 
 

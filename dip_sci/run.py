@@ -15,8 +15,9 @@ from dip_sci import choices, combination, completion, device, fitting, held_out,
 from dip_sci.combination import NETWORK, Combination
 from dip_sci.errors import WriteError
 from dip_sci.finished import Finished, folder_of
-from dip_sci.fit import Fitted, Progress
+from dip_sci.fit import Fitted
 from dip_sci.large import Tiles
+from dip_sci.progress import Progress
 from dip_sci.restoration import Report, Restoration
 from dip_sci.stopping import StopReason
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from dip_sci import inputs, tiling
-from dip_sci.views import View, views
+from dip_sci import inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,25 +18,6 @@ if TYPE_CHECKING:
 
     Network = Callable[[Tensor], Tensor]
     """Maps ``(K, B, inside, *spatial)`` to ``(K, B, C, *spatial)``: K networks side by side."""
-
-
-STIR = 0.05
-"""Noise added to see how much of it a network lets through, over that in the observation: a derivative."""
-
-PROBES = 4
-"""Patches on which the risk of a recorrupted fit is watched."""
-
-
-PLAIN = View((), ())
-
-ALIKE = 0.7
-"""Share of the steps that hide voxels in the pattern of those that are missing, where these are to be filled."""
-
-TRIES = 32
-"""Places that are looked at for a patch at most."""
-
-FEW_PASSES = 4
-"""Passes that give away how good a network is."""
 
 
 class Example(NamedTuple):
@@ -148,7 +127,7 @@ class Supervision(Protocol):
         ...
 
 
-def _stein(problem: Problem, found: Tensor, through: Tensor) -> float:
+def stein(problem: Problem, found: Tensor, through: Tensor) -> float:
     """Stein's unbiased estimate of the mean square error of `found`, an estimate made from the observation.
 
     ``|A x - y|^2 - sigma^2 + 2 through``, where `through` is, voxel by voxel and on average, the covariance of the
@@ -230,307 +209,10 @@ class Full:
         if self.split is not None:
             # The mean square distance to y - e / t, but for what all estimates share; of the mean of the networks.
             apart = self.problem.operator.forward(output) - self.problem.observation
-            return _stein(self.problem, output.mean(0), (self.added * apart).mean(0) / self.split)
+            return stein(self.problem, output.mean(0), (self.added * apart).mean(0) / self.split)
         assert self.held_out is not None
         return float(self.problem.data_term(output.mean(0), self.problem.observation, self.held_out))
 
     def sure(self, network: Network) -> float:
         """See `Supervision`: the network's input is not the observation, its weights are what depends on it."""
         raise NotImplementedError
-
-
-class _Patches:
-    """Random patches of a stack, the same for all networks.
-
-    Where some voxels count more than others, patches are taken in proportion to the weight in them: a step's data term
-    is a mean over its patch, whatever the patch weighs.
-    """
-
-    def __init__(self, problem: Problem, patch: Sequence[int], count: int) -> None:
-        spatial = problem.observation.shape[2:]
-        self.shape = tuple(min(p, n) for p, n in zip(patch, spatial, strict=True))
-        self.count = count
-        self._room = [n - p + 1 for n, p in zip(spatial, self.shape, strict=True)]
-        self._images = len(problem.observation)
-        weights, self._most = problem.weights, float(problem.weights.max())
-        self._weights = weights if bool(((weights > 0) & (weights < self._most)).any()) else None
-
-    def draw(self, rng: torch.Generator) -> list[tuple[slice, ...]]:
-        return [self._place(rng) for _ in range(self.count)]
-
-    def _place(self, rng: torch.Generator) -> tuple[slice, ...]:
-        device = rng.device
-        for _ in range(TRIES):
-            first, *at = [int(torch.randint(n, (), generator=rng, device=device)) for n in (self._images, *self._room)]
-            place = (
-                slice(first, first + 1),
-                slice(None),
-                *(slice(a, a + n) for a, n in zip(at, self.shape, strict=True)),
-            )
-            if self._weights is None:
-                break
-            if float(self._weights[place].mean()) > self._most * float(torch.rand((), generator=rng, device=device)):
-                break
-        return place
-
-
-class _Recorrupted:
-    """What hiding and splitting have in common: patches, the first guess, tiles."""
-
-    averages_outputs = False
-
-    def __init__(
-        self, problem: Problem, patch: Sequence[int], batch: int, seeds: int, held_out: Tensor | None, passes: int
-    ) -> None:
-        self.problem, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
-        self.inside = problem.operator.features(problem.observation.shape[1]) + problem.context.shape[1]
-        reach = problem.operator.reach or (0,) * len(patch)
-        # Near its border, what a patch's voxels see lies outside of it: a patch is much larger than that, or all.
-        sizes = problem.observation.shape[2:]
-        patch = [p if p > 4 * r else n for p, r, n in zip(patch, reach, sizes, strict=True)]
-        self.patches = _Patches(problem, patch, batch)
-        self.shape = self.patches.shape
-        self.inner = problem.weights.new_zeros(self.shape)
-        self.inner[
-            tuple(slice(r, p - r) if p < n else slice(None) for p, r, n in zip(self.shape, reach, sizes, strict=True))
-        ] = 1
-        self.weights = (problem if held_out is None else problem.without(held_out)).weights
-        # The risk is watched on a few patches, always the same: a pass over a whole volume would take minutes.
-        fixed = torch.Generator(problem.observation.device).manual_seed(0)
-        self.probe = [place for _ in range(PROBES) for place in self.patches.draw(fixed)]
-
-    def on(self, problem: Problem, passes: int | None = None) -> Self:
-        """See `Supervision`: to apply the fitted network, not to fit."""
-        other = copy.copy(self)
-        other.problem, other.count = problem, passes or min(self.count, FEW_PASSES)
-        return other
-
-    def sure(self, network: Network) -> float:
-        """See `Supervision`: of one pass over the problem's probe, which hides or adds the same each time.
-
-        How much noise goes through is seen by adding a little (Ramani, Blu & Unser 2008), the same at each look.
-        """
-        # Whoever has learned from an observation knows some of its noise by heart, which no derivative shows.
-        judged = self.problem if self.held_out is None else self.problem.weighted(self.held_out)
-        probe = judged.probe()
-        e = probe.judged().noise(torch.Generator(probe.observation.device).manual_seed(0))
-
-        def restored(problem: Problem) -> Tensor:
-            # Another seed: what the pass adds must have nothing to do with e.
-            fixed = torch.Generator(probe.observation.device).manual_seed(1)
-            other = copy.copy(self)
-            other.problem = problem
-            return next(other.passes(network, fixed)).mean(0)
-
-        before, after = restored(probe), restored(probe.seeing(probe.observation + STIR * e))
-        return _stein(probe, before, e * probe.operator.forward(after - before) / STIR)
-
-    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
-        """See `Supervision`."""
-        raise NotImplementedError
-
-    def _draw(self, rng: torch.Generator, *stacks: Tensor) -> list[Tensor]:
-        """Cut the same random patches out of several stacks: each ``(K, B, C, *shape)``."""
-        return self._cut(self.patches.draw(rng), *stacks)
-
-    def _cut(self, places: list[tuple[slice, ...]], *stacks: Tensor) -> list[Tensor]:
-        cut = [torch.cat([stack[place] for place in places]) for stack in stacks]
-        return [c.expand(self.seeds, *c.shape) for c in cut]
-
-    def _see(self, y: Tensor, visible: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """First guesses for K batches at once, and what is known besides: inputs and base, ``(K, B, ...)``."""
-        base, features, _ = self.problem.operator.guess(y.flatten(0, 1), visible.flatten(0, 1))
-        features = features.view(*y.shape[:2], *features.shape[1:])
-        return torch.cat([features, context], dim=2), base.view(*y.shape[:2], *base.shape[1:])
-
-    def _apply(self, network: Network, y: Tensor, visible: Tensor) -> Tensor:
-        """Restore whole images ``(N, C, *spatial)`` from what is visible of them, image by image, tile by tile."""
-
-        def restore(both: Tensor) -> Tensor:
-            c = y.shape[1]
-            seen, base = self._see(both[None, :, :c], both[None, :, c : c + 1], both[None, :, c + 1 :])
-            k = self.seeds
-            out = base + network(seen.expand(k, *seen.shape[1:]))
-            # One image of K * C channels, as the tiles are blended channel by channel.
-            return out.transpose(0, 1).flatten(1, 2)
-
-        both = torch.cat([y, visible, self.problem.context], dim=1)
-        restored = torch.cat([tiling.apply(restore, both[n : n + 1]) for n in range(len(both))])
-        return restored.view(len(y), self.seeds, *y.shape[1:]).transpose(0, 1)
-
-
-class Hide(_Recorrupted):
-    """Hide random voxels from the input and take the data term there (Noise2Self, Self2Self).
-
-    Right when the noise is independent from voxel to voxel. At each step the hidden share is drawn
-    anew; in the result, the voxels are dealt into parts that are hidden in turn.
-
-    Parameters
-    ----------
-    problem
-        A stack of images that one network serves.
-    patch, batch
-        Shape and number of the random patches of a step.
-    seeds
-        Number of networks.
-    held_out
-        Voxels kept out of the fit, or ``None``.
-    passes
-        Passes averaged in the result.
-    hidden
-        Smallest and largest hidden share.
-    alike
-        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for. Patches are
-        seen flipped then.
-    in_turn
-        In the result, hide each voxel from the network in turn, so that none comes with its noise; else show it
-        all there is.
-    """
-
-    parts = 4
-
-    def __init__(
-        self,
-        problem: Problem,
-        *,
-        patch: Sequence[int],
-        batch: int,
-        seeds: int,
-        held_out: Tensor | None,
-        passes: int,
-        hidden: tuple[float, float],
-        alike: bool = False,
-        in_turn: bool = True,
-    ) -> None:
-        super().__init__(problem, patch, batch, seeds, held_out, passes)
-        self.hidden, self.alike, self.in_turn = hidden, alike, in_turn
-        self.views = views(len(self.shape), swap=False) if alike else []
-
-    def example(self, rng: torch.Generator) -> Example:
-        """See `Supervision`."""
-        problem = self.problem
-        y, measured, context, weights = self._draw(
-            rng, problem.observation, problem.measured, problem.context, self.weights
-        )
-        if self.views:
-            view = self.views[int(torch.randint(len(self.views), (), generator=rng, device=y.device))]
-            y, measured, context, weights = (view.see(part) for part in (y, measured, context, weights))
-        low, high = self.hidden
-        share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
-        if self.alike and bool(torch.rand((), generator=rng, device=y.device) < ALIKE):
-            # Some single voxels besides: where few are missing, their pattern alone would teach little.
-            share = share * torch.rand((), generator=rng, device=y.device)
-            pattern = self._pattern(measured.shape, rng)
-        else:
-            pattern = torch.zeros_like(measured)
-        hidden = ((torch.rand(measured.shape, generator=rng, device=y.device) < share) | (pattern > 0)).float()
-        seen, base = self._see(y, measured * (1 - hidden), context)
-        return Example(seen, base, y, weights * hidden * self.inner)
-
-    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
-        """See `Supervision`."""
-        y, measured, made = self.problem.observation, self.problem.measured, made or Passes()
-        if made.count:
-            yield made.mean
-        for index in range(self.count):
-            turn = index % self.parts
-            if turn == 0:
-                part = torch.randint(self.parts, measured.shape, generator=rng, device=y.device)
-            if index >= made.count:
-                visible = measured * (part != turn) if self.in_turn else measured
-                view = self.views[index % len(self.views)] if self.views else PLAIN
-                yield made.add(self._seen_so(view, network, visible))
-
-    def _seen_so(self, view: View, network: Network, visible: Tensor) -> Tensor:
-        if not view.flips:
-            return self._apply(network, self.problem.observation, visible)
-        turned = copy.copy(self)
-        turned.problem = self.problem.seen(view)
-        return view.back(turned._apply(network, turned.problem.observation, view.see(visible)))
-
-    def _pattern(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
-        """Cut the pattern of what is missing out of another place: beyond a border it goes on at the other."""
-        n = int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
-        missing = 1 - self.problem.measured[n : n + 1]
-        for axis in range(2, len(shape) - 1):
-            size = missing.shape[axis]
-            start = int(torch.randint(size, (), generator=rng, device=rng.device))
-            at = (start + torch.arange(shape[axis + 1], device=rng.device)) % size
-            missing = missing.index_select(axis, at)
-        return missing.expand(shape[1:])[None].expand(shape)
-
-    def risk(self, network: Network) -> float:
-        """See `Supervision`: the held-out voxels are hidden, and predicted from the others."""
-        assert self.held_out is not None
-        problem = self.problem
-        y, measured, context, held_out = self._cut(
-            self.probe, problem.observation, problem.measured, problem.context, self.held_out
-        )
-        seen, base = self._see(y, measured * (1 - held_out), context)
-        return float(self.problem.data_term(base + network(seen), y, held_out))
-
-
-class Split(_Recorrupted):
-    """Split the noise in two: see ``y + t e``, aim at ``y - e / t``, with e drawn from the noise model.
-
-    The two are independent given the truth (recorrupted-to-recorrupted, Pang et al. 2021; coupled
-    bootstrap, Oliveira et al. 2022), on the stabilised scale on which the noise is Gaussian.
-
-    Parameters
-    ----------
-    problem, patch, batch, seeds, passes
-        As for `Hide`.
-    held_out
-        Voxels kept out of the fit, or ``None``. The aim of a fresh draw is data the fit has not seen, but for what it
-        has learned of the observation by heart.
-    strength
-        Smallest and largest t, the noise added to the input over that in the observation: drawn
-        anew at each step. The network is applied at the smallest.
-    """
-
-    def __init__(
-        self,
-        problem: Problem,
-        *,
-        patch: Sequence[int],
-        batch: int,
-        seeds: int,
-        held_out: Tensor | None = None,
-        passes: int,
-        strength: tuple[float, float],
-    ) -> None:
-        super().__init__(problem, patch, batch, seeds, held_out, passes)
-        self.strength, self.applied = strength, strength[0]
-
-    def example(self, rng: torch.Generator) -> Example:
-        """See `Supervision`."""
-        y, measured, context, weights, sd = self._draw(rng, *self._stacks(self.weights))
-        e = sd * self.problem.texture.draw(y.shape, rng)
-        low, high = self.strength
-        t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
-        seen, base = self._see(y + t * e, measured, context)
-        return Example(seen, base, y - e / t, weights * self.inner)
-
-    def _stacks(self, weights: Tensor) -> list[Tensor]:
-        problem = self.problem
-        sigma = problem.sigma.expand_as(problem.observation)
-        return [problem.observation, problem.measured, problem.context, weights, sigma]
-
-    def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
-        """See `Supervision`: the mean over draws of the added noise."""
-        y, made = self.problem.observation, made or Passes()
-        if made.count:
-            yield made.mean
-        for index in range(self.count):
-            added = self.problem.noise(rng)
-            if index >= made.count:
-                yield made.add(self._apply(network, y + self.applied * added, self.problem.measured))
-
-    def risk(self, network: Network) -> float:
-        """See `Supervision`: against the aim that belongs to one fixed draw."""
-        judged = self.weights if self.held_out is None else self.problem.weights * self.held_out
-        y, measured, context, weights, sd = self._cut(self.probe, *self._stacks(judged))
-        e = sd * self.problem.texture.draw(y.shape, torch.Generator(y.device).manual_seed(0))
-        t = self.applied
-        seen, base = self._see(y + t * e, measured, context)
-        return float(self.problem.data_term(base + network(seen), y - e / t, weights))

@@ -20,8 +20,8 @@ from dip_sci.job import Opened
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from dip_sci.fit import Progress
     from dip_sci.job import Job
+    from dip_sci.progress import Progress
 
 T = TypeVar("T")
 

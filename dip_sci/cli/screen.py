@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from dip_sci.fit import Progress
+    from dip_sci.progress import Progress
     from dip_sci.restoration import Restoration
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 # From low to high: a room knows only rooms above this line's, never its neighbours on the same line.
 LAYERS = [
     ["errors", "lazy"],
-    ["image", "logs"],
+    ["image", "logs", "progress"],
     [
         "recipe",
         "scaling",
@@ -37,8 +37,8 @@ LAYERS = [
     ["noise_estimate", "calibration", "operators"],
     ["data_term", "detection", "problem", "tasks"],
     ["generators", "held_out", "inputs", "device", "tiling", "patches"],
-    ["supervision", "decompression"],
-    ["supervision_scale"],
+    ["supervision", "ensemble", "decompression"],
+    ["supervision_recorrupted", "supervision_scale"],
     ["stopping", "averaging"],
     ["fit", "checkpoint", "finished"],
     ["compression"],

@@ -15,11 +15,13 @@ from torch import nn
 
 from dip_sci import fit, generators, held_out
 from dip_sci.averaging import OutputAverage, WeightAverage
+from dip_sci.ensemble import Ensemble
 from dip_sci.errors import FitError
-from dip_sci.fit import Ensemble, Settings, _Health, iter_fit
+from dip_sci.fit import Settings, _Health, iter_fit
 from dip_sci.recipe import InputOptions, Recipe
 from dip_sci.stopping import Discrepancy, Fixed, HeldOut, MovingVariance, StopReason, Sure, Verdict
-from dip_sci.supervision import Full, Hide
+from dip_sci.supervision import Full
+from dip_sci.supervision_recorrupted import Hide
 
 SETTINGS = Settings(
     steps=6, rate=0.005, schedule="constant", averaging=0.9, seeds=1, seed=0, precision="float32", max_seconds=None

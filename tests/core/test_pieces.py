@@ -8,9 +8,9 @@ import pytest
 import torch
 from scenes import noisy, scene, tiny
 
-from dip_sci import fit, fitting, large, pieces, sample
+from dip_sci import fitting, large, pieces, sample
+from dip_sci.ensemble import begin_with, fresh, weights_of
 from dip_sci.errors import FitError
-from dip_sci.fit import Settings
 from dip_sci.functions import deconvolve, fuse, inpaint, super_resolve
 from dip_sci.image import Image
 from dip_sci.restore import denoise, finish, iter_restore
@@ -179,13 +179,13 @@ def test_a_fit_begins_where_the_one_before_it_ended(monkeypatch):
 
 def test_networks_begin_with_the_weights_they_are_given():
     build = partial(torch.nn.Conv2d, 2, 3, 3)
-    first, second = (fit._fresh(build, Settings(1, 0.1, "constant", 0.9, 2, seed, "float32"), CPU) for seed in (0, 1))
-    fit._begin_with(second, fit._weights(first))
+    first, second = (fresh(build, 2, seed, CPU) for seed in (0, 1))
+    begin_with(second, weights_of(first))
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
-    before = fit._weights(second)
-    fit._begin_with(second, torch.zeros(3))
-    assert torch.equal(fit._weights(second), before)
+    before = weights_of(second)
+    begin_with(second, torch.zeros(3))
+    assert torch.equal(weights_of(second), before)
 
 
 def test_a_cancelled_run_keeps_what_is_done_and_leaves_the_rest():

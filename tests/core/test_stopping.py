@@ -9,7 +9,7 @@ import torch
 from scenes import noisy, problem, rng
 from torch.nn import functional
 
-from dip_sci import denoise, held_out, stopping, supervision
+from dip_sci import denoise, fitting, held_out, stopping
 from dip_sci.choices import decide
 from dip_sci.errors import RecipeError
 from dip_sci.recipe import InputOptions, Recipe
@@ -23,7 +23,8 @@ from dip_sci.stopping import (
     View,
     WindowedVariance,
 )
-from dip_sci.supervision import Full, Hide, Split
+from dip_sci.supervision import Full
+from dip_sci.supervision_recorrupted import Hide, Split
 from dip_sci.texture import Texture
 
 
@@ -350,12 +351,12 @@ def test_noise_known_by_heart_counts_for_nothing_where_blocks_are_held_out(kind)
 def test_what_a_rule_judges_by_is_kept_out_of_the_fit(rule, recorrupt, monkeypatch):
     kept = []
 
-    class Watched(getattr(supervision, recorrupt)):
+    class Watched(getattr(fitting, recorrupt)):
         def __init__(self, *given, held_out, **options):
             kept.append(held_out)
             super().__init__(*given, held_out=held_out, **options)
 
-    monkeypatch.setattr(supervision, recorrupt, Watched)
+    monkeypatch.setattr(fitting, recorrupt, Watched)
     tiny = {"generator": {"channels": [4, 4]}, "fit": {"steps": 1}, "output": {"classical": "none"}}
     lesson = {"recorrupt": recorrupt.lower(), "passes": 1}
     denoise(noisy(200, 200), Recipe.parse({**tiny, "stop": {"rule": rule}, "supervision": lesson}))

@@ -9,7 +9,8 @@ from scenes import problem, rng
 from dip_sci import held_out, tiling
 from dip_sci.inputs import Jitter
 from dip_sci.recipe import InputOptions
-from dip_sci.supervision import Full, Hide, Split
+from dip_sci.supervision import Full
+from dip_sci.supervision_recorrupted import Hide, Split
 
 SHAPES = [(32, 24), (8, 16, 12)]
 
