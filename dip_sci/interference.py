@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci.noise_blocks import spots
+from dip_sci.noise_spots import spots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,8 +137,9 @@ def _without(plane: Array) -> tuple[list[Tone], Array]:
         if tone is None:
             break
         # In a page of text or in a grating, what has power around a tone is no noise.
-        quiet = quiet or spots(plane[None], np.ones((1, *plane.shape), bool)) or math.inf
-        if math.sqrt(np.mean(np.square(wave := _wave(cleaned, tone.frequency))) * 2) > LOUDEST * quiet:
+        quiet = quiet or spots(plane[None], np.ones((1, *plane.shape), bool))
+        wave = _wave(cleaned, tone.frequency)
+        if quiet is not None and math.sqrt(2 * np.mean(np.square(wave))) > LOUDEST * quiet.level:
             break
         cleaned = cleaned - wave
         found.append(tone)

@@ -36,11 +36,6 @@ FINE = _I + _J >= 1.25 * EDGE
 FADED = 0.03
 """Power over the largest below which a frequency holds hardly any noise."""
 
-SPOT, SPOT_STEP, SPOT_PARTS = 6, 2, (1, 4, 4)
-"""Edge of blocks so small that in hardly any image none is flat, the distance between neighbouring ones, and the parts of an
-image that are looked at one by one: its noise may be weak in some.
-"""
-
 
 @cache
 def halves(edge: int = EDGE) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
@@ -139,29 +134,6 @@ def finest(blocks: Blocks) -> NDArray[np.bool_]:
     there = spectrum > FADED * spectrum.max()
     bands = [there & (least <= _I + _J) for least in range(EDGE + EDGE // 4, 0, -1)]
     return next((band for band in bands if band.sum() >= FINE.sum()), there)
-
-
-def spots(planes: Array, seen: NDArray[np.bool_]) -> float | None:
-    """Measure the noise of planes ``(N, Y, X)`` in the flattest spots of each of their parts: the median over the parts.
-
-    Returns
-    -------
-    float or None
-        The standard deviation of independent noise; where neighbours share noise, less than all of it. ``None`` where there
-        is too little to measure.
-    """
-    blocks = cut(planes, seen, SPOT, SPOT_STEP)
-    if len(blocks) == 0:
-        return None
-    i, j = np.indices((SPOT, SPOT))
-    steps = np.array([planes.shape[0], *((n - SPOT) // SPOT_STEP + 1 for n in planes.shape[1:])])
-    part = np.ravel_multi_index(tuple((blocks.place * SPOT_PARTS // steps).T), SPOT_PARTS)
-    levels = []
-    for index in range(int(np.prod(SPOT_PARTS))):
-        group = blocks[part == index]
-        if len(group) >= FEWEST:
-            levels.append(group.spectrum(SHARE, 1)[i + j > 2].mean())
-    return float(np.sqrt(np.median(levels))) if levels else None
 
 
 def cut(planes: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP) -> Blocks:

@@ -12,8 +12,9 @@ import numpy as np
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
-from dip_sci.noise_blocks import cut, spots
+from dip_sci.noise_blocks import cut
 from dip_sci.noise_curve import curve, magnitudes, photons
+from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import Structure, structure
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ Noise is everywhere. Magnitudes have .6 in their background; pages of text and g
 
 SPOTS_ERROR = 0.1
 """Relative standard error of noise that is measured there."""
-
-DRAWN = (4, 1, 128, 128)
-"""Noise that is drawn to see what it would have there."""
 
 SEVERAL, SURE = 4, 0.1
 """Brightnesses, and the largest relative standard error, with which noise without a background is taken for Rician."""
@@ -140,9 +138,9 @@ def estimate(
             model, error = _scaled(model, spread.level), math.hypot(spread.error, error)
             spread = replace(spread, level=1.0)
     if error is not None and not _everywhere(model, spread, values, measured):
-        quiet = spots(planes, measured.reshape(planes.shape)) or math.inf
-        if quiet**2 < model.variance(np.median(planes[measured.reshape(planes.shape)])):
-            model, error, spread = Gaussian(quiet), SPOTS_ERROR, None
+        quiet = spots(planes, measured.reshape(planes.shape))
+        if quiet is not None and quiet.level**2 < model.variance(np.median(planes[measured.reshape(planes.shape)])):
+            model, error, spread = Gaussian(quiet.level), SPOTS_ERROR, None
             why = ", from the flattest spots: elsewhere what looks like noise is content"
     if isinstance(model, Gaussian) and error is not None and model.sigma < step / math.sqrt(12):
         model, why = (
@@ -209,21 +207,14 @@ def _stable_variance(model: Pointwise, mean: Array) -> Array:
 
 def _everywhere(model: Pointwise, spread: Structure | None, values: Array, measured: NDArray[np.bool_]) -> bool:
     """Say whether the flattest spots of an image hold noise as it was found."""
-    from torch import Generator
-
-    from dip_sci.texture import Texture
-
     stable = np.where(measured, model.stabilise(values), 0)
     if spread is not None and spread.sd_map is not None:
         stable = stable / spread.sd_map
     found = spots(stable.reshape(-1, *values.shape[-2:]), measured.reshape(-1, *values.shape[-2:]))
     if found is None or spread is None:
-        return found is None or found > QUIET
-    kernel = spread.kernel[len(spread.kernel) // 2] if spread.kernel.ndim == 3 else spread.kernel
-    texture = Texture(kernel if spread.correlated else None)
-    noise = spread.level * texture.draw(DRAWN, Generator().manual_seed(0))[:, 0].numpy()
-    there = spots(noise, np.ones(noise.shape, bool))
-    return there is None or found > QUIET * there
+        return found is None or found.level > QUIET
+    there = drawn(spread.plane_kernel if spread.correlated else None)
+    return found.level > QUIET * spread.level * there.level
 
 
 def _scaled(model: Pointwise, factor: float) -> Pointwise:

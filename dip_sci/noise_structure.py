@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci import noise_spectrum
+from dip_sci import noise_spectrum, noise_spots
 from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, finest
 from dip_sci.noise_spectrum import measured_power
 
@@ -96,6 +96,11 @@ class Structure:
     kernel: NDArray[np.float32]
     sd_map: NDArray[np.float32] | None
 
+    @property
+    def plane_kernel(self) -> NDArray[np.float32]:
+        """Autocorrelation within a plane."""
+        return self.kernel[len(self.kernel) // 2] if self.kernel.ndim == 3 else self.kernel
+
 
 def structure(
     values: NDArray[Any],
@@ -104,6 +109,7 @@ def structure(
     volume: bool,
     correlated: bool | None = None,
     given: Callable[[Array], Array] | None = None,
+    white: bool = False,
 ) -> Structure | None:
     """Measure how the noise of one image is spread.
 
@@ -119,6 +125,8 @@ def structure(
         Whether the noise is; ``None`` to find out.
     given
         Where it is known how strong all of the noise is: its variance on the scale of `values`, given their local mean.
+    white
+        Whether it is known to be independent.
 
     Returns
     -------
@@ -130,7 +138,8 @@ def structure(
     The variance of each frequency is the median power, over the flattest blocks, of a local cosine transform: content
     is sparse there, noise is not (after Ponomarenko et al. 2007). A block is judged by one half of its frequencies and
     measured at the other (`Blocks`). Of correlated noise, the spectrum is then freed of what blocks blur (`noise_spectrum`).
-    Independent noise is as strong at all frequencies, and is measured at the finest ones.
+    Independent noise is as strong at all frequencies, and is measured at the finest ones. What seems to be correlated noise
+    in a volume may be content: its second differences from plane to plane tell (`noise_spots`).
     """
     planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
@@ -145,7 +154,8 @@ def structure(
     # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
     bright = even[even.mean >= np.median(even.mean)]
     lags_bright = noise_spectrum.lags(measured_power(bright, SHARE))
-    white = correlated is None and given is not None and _white(blocks, given)
+    white = white or (correlated is None and given is not None and _white(blocks, given))
+    asked = correlated is None
     if correlated is None:
         correlated = not (white or texture) and (_counts(lags) or _counts(lags_bright))
     if correlated and not _counts(lags) and _counts(lags_bright):
@@ -165,6 +175,10 @@ def structure(
         level *= size
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
+    if asked and correlated and volume:
+        evened = planes if relative is None else planes / relative
+        if not noise_spots.share(evened, seen, kernel.astype(np.float32)):
+            return structure(values, measured, volume=volume, given=given, white=True)
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)
         kernel = np.stack([between * kernel, kernel, between * kernel])

@@ -235,6 +235,28 @@ def test_noise_that_is_weak_in_a_part_is_noise_elsewhere(seed):
     assert "spots" not in told.sentence
 
 
+def anatomy(shape=(24, 96, 96)):
+    """Structure everywhere, which goes on from plane to plane."""
+    content = gaussian_filter(np.random.default_rng(2).normal(size=shape), (6, 2, 2))
+    return 500 + 40 * content / content.std()
+
+
+@pytest.mark.parametrize("sigma", [3, 8])
+@pytest.mark.parametrize("seed", range(2))
+def test_content_that_goes_on_from_plane_to_plane_is_not_noise(sigma, seed):
+    volume = anatomy() + np.random.default_rng(seed).normal(0, sigma, (24, 96, 96))
+    found = estimate(volume, np.ones(volume.shape, bool), AUTO, volume=True)
+    assert not found.structure.correlated
+    assert found.model.variance(500.0) == pytest.approx(sigma**2, rel=0.12)
+
+
+@pytest.mark.parametrize("kernel_sd", [(0, 0.7, 0.7), (0.7, 0.7, 0.7), (0, 1.2, 1.2)])
+def test_noise_that_a_volume_s_planes_hold_is_still_found_to_be_shared(kernel_sd):
+    noise = gaussian_filter(np.random.default_rng(4).normal(size=(24, 96, 96)), kernel_sd, mode="wrap")
+    volume = anatomy() / 4 + 15 * noise / noise.std()
+    assert estimate(volume, np.ones(volume.shape, bool), AUTO, volume=True).structure.correlated
+
+
 def honeycomb(edge=96):
     """Structure everywhere, down to the pixel: no flat part to see the noise in."""
     y, x = np.mgrid[:edge, :edge]

@@ -1,0 +1,92 @@
+"""The flattest spots of an image: blocks so small that in hardly any image none is flat."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dip_sci.noise_blocks import FEWEST, SHARE, cut
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+EDGE, STEP = 6, 2
+"""Edge of a block, and the distance between neighbouring ones."""
+
+PARTS = (1, 4, 4)
+"""Parts of an image that are looked at one by one: its noise may be weak in some."""
+
+DRAWN = (4, 1, 128, 128)
+"""Noise that is drawn to see what it has in its flattest spots."""
+
+STEEP = 0.6
+"""Steepness of the spots' spectrum, from that of white noise to that of the noise that was found, from which on neighbours share
+noise: second differences of magnetic resonance volumes whose content was taken for it have .3 to .5, computed tomography 1.3,
+and smooth noise that planes share, too, .7.
+"""
+
+_I, _J = np.indices((EDGE, EDGE))
+_ANY, _COARSE, _FINE = _I + _J > 2, (_I + _J >= 3) & (_I + _J <= 4), _I + _J >= 7
+
+
+@dataclass(frozen=True)
+class Spots:
+    """What the flattest spots of an image hold: the median over its parts.
+
+    Attributes
+    ----------
+    level
+        Standard deviation of independent noise; where neighbours share noise, less than all of it.
+    steepness
+        Logarithm of the ratio of the power at coarse to that at fine frequencies.
+    """
+
+    level: float
+    steepness: float
+
+
+def spots(planes: Array, seen: NDArray[np.bool_]) -> Spots | None:
+    """Measure planes ``(N, Y, X)`` in the flattest spots of each of their parts; ``None`` where there are too few."""
+    blocks = cut(planes, seen, EDGE, STEP)
+    if len(blocks) == 0:
+        return None
+    steps = np.array([planes.shape[0], *((n - EDGE) // STEP + 1 for n in planes.shape[1:])])
+    part = np.ravel_multi_index(tuple((blocks.place * PARTS // steps).T), PARTS)
+    groups = [blocks[part == index] for index in range(math.prod(PARTS))]
+    spectra = np.array([group.spectrum(SHARE, 1) for group in groups if len(group) >= FEWEST])
+    if not spectra.size or not spectra.any():
+        return None
+    coarse, fine = (spectra[:, band].mean(axis=1) + 1e-300 for band in (_COARSE, _FINE))
+    level = math.sqrt(np.median(spectra[:, _ANY].mean(axis=1)))
+    return Spots(level, float(np.median(np.log(coarse / fine))))
+
+
+def drawn(kernel: NDArray[np.float32] | None) -> Spots:
+    """Measure noise of standard deviation 1 alone, with an autocorrelation ``(Y, X)`` or independent (``None``)."""
+    from torch import Generator
+
+    from dip_sci.texture import Texture
+
+    noise = Texture(kernel).draw(DRAWN, Generator().manual_seed(0))[:, 0].numpy()
+    found = spots(noise, np.ones(noise.shape, bool))
+    assert found is not None
+    return found
+
+
+def share(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32]) -> bool:
+    """Say whether neighbours in the planes of a volume ``(Z, Y, X)`` share noise, or content was taken for that.
+
+    Content goes on from plane to plane. In second differences along Z there is hardly any; noise is left, with the
+    correlation that it has in the planes.
+    """
+    bent = planes[2:] - 2 * planes[1:-1] + planes[:-2]
+    found = spots(bent, seen[2:] & seen[1:-1] & seen[:-2]) if len(planes) > 2 else None
+    if found is None:
+        return True
+    white, noise = drawn(None).steepness, drawn(kernel).steepness
+    return found.steepness - white > STEEP * (noise - white)
