@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,15 @@ def spots(planes: Array, seen: NDArray[np.bool_]) -> Spots | None:
 
 def drawn(kernel: NDArray[np.float32] | None) -> Spots:
     """Measure noise of standard deviation 1 alone, with an autocorrelation ``(Y, X)`` or independent (``None``)."""
+    return _white() if kernel is None else _drawn(kernel)
+
+
+@cache
+def _white() -> Spots:
+    return _drawn(None)
+
+
+def _drawn(kernel: NDArray[np.float32] | None) -> Spots:
     from torch import Generator
 
     from dip_sci.texture import Texture
