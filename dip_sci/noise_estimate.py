@@ -121,8 +121,9 @@ def estimate(
     if not measured.any():
         raise ImageError("The image holds no finite, measured voxel: there is nothing to restore.")
     planes = np.where(measured, values, 0).reshape(-1, *values.shape[-2:])
-    step = _step(planes[measured.reshape(planes.shape)])
-    found = _pointwise(planes, measured.reshape(planes.shape), options, step)
+    seen = measured.reshape(planes.shape)
+    step = _step(planes[seen])
+    found = _pointwise(planes, seen, options, step)
     model, why, error = found.model, found.why, found.error
     spread = structure(
         np.where(measured, model.stabilise(planes.reshape(values.shape)), 0),
@@ -137,9 +138,9 @@ def estimate(
         elif spread.correlated:
             model, error = _scaled(model, spread.level), math.hypot(spread.error, error)
             spread = replace(spread, level=1.0)
-    if error is not None and not _everywhere(model, spread, values, measured):
-        quiet = spots(planes, measured.reshape(planes.shape))
-        if quiet is not None and quiet.level**2 < model.variance(np.median(planes[measured.reshape(planes.shape)])):
+    if error is not None and _open(options) and not _everywhere(model, spread, values, measured):
+        quiet = spots(planes, seen)
+        if quiet is not None and quiet.level**2 < model.variance(np.median(planes[seen])):
             model, error, spread = Gaussian(quiet.level), SPOTS_ERROR, None
             why = ", from the flattest spots: elsewhere what looks like noise is content"
     if isinstance(model, Gaussian) and error is not None and model.sigma < step / math.sqrt(12):
@@ -203,6 +204,12 @@ def _stable_variance(model: Pointwise, mean: Array) -> Array:
     if isinstance(model, PoissonGaussian):
         return model.stable_variance(model.unstabilise(mean))
     return np.ones_like(mean)
+
+
+def _open(options: NoiseOptions) -> bool:
+    """Whether nothing is given that independent Gaussian noise would contradict."""
+    told = options.offset, options.read_noise
+    return options.model in ("auto", "gaussian") and options.spatial == "auto" and told == (None, None)
 
 
 def _everywhere(model: Pointwise, spread: Structure | None, values: Array, measured: NDArray[np.bool_]) -> bool:

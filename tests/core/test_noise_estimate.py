@@ -227,6 +227,12 @@ def test_a_page_without_a_flat_part_is_not_all_noise(sigma, seed):
     assert "spots" in told.sentence
 
 
+def test_what_the_user_says_of_noise_stays_in_a_page_of_text():
+    noisy = page() + np.random.default_rng(0).normal(0, 10, (256, 256))
+    assert "spots" not in found(noisy, spatial="correlated").sentence
+    assert isinstance(found(noisy, model="rician").model, Rician)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_noise_that_is_weak_in_a_part_is_noise_elsewhere(seed):
     """Half of the image is empty but for a little noise."""
