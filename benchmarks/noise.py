@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from benchmarks.pairs import pairs
 from dip_sci import noise_estimate
@@ -219,6 +220,24 @@ def uneven(rows: Rows) -> None:
                 rows.add(f"{form} {shape}: SD", name, float(np.sqrt(np.mean(ratio**2))) - 1, stated(found))
 
 
+def dense(rows: Rows) -> None:
+    """White noise where no block is flat: lines of letters, a grating, swells that go on from plane to plane of a volume."""
+    y, x = np.mgrid[:256, :256]
+    letters = np.random.default_rng(1).random((16, 9, 256)) < 0.5
+    lines = np.concatenate([letters, np.zeros((16, 7, 256), bool)], axis=1).reshape(256, 256)
+    swells = gaussian_filter(np.random.default_rng(2).normal(size=(24, 96, 96)), (6, 2, 2))
+    contents = {
+        "letters": np.where(lines, 20.0, 230.0),
+        "grating": np.where((0.9 * x + 0.35 * y) % 17 < 8, 200.0, 60.0),
+        "swells": 500 + 40 * swells / swells.std(),
+    }
+    for name, truth in contents.items():
+        for sigma in (3, 5, 10, 20):
+            noisy = truth + np.random.default_rng(sigma).normal(0, sigma, truth.shape)
+            found = estimate(noisy, volume=truth.ndim == 3)
+            rows.add(f"{name} {sigma}", name, _over(found, truth) / sigma - 1, stated(found))
+
+
 def real(rows: Rows) -> None:
     """Real pairs: the noise's standard deviation against that of noisy less truth, over thirds by brightness."""
     for group in REAL:
@@ -241,7 +260,7 @@ def _over(found: NoiseEstimate, truth: Array) -> float:
 
 
 TABLES: dict[str, Callable[[Rows], None]] = {
-    f.__name__: f for f in (gaussian, photons, rician, correlated, uneven, real)
+    f.__name__: f for f in (gaussian, photons, rician, correlated, uneven, dense, real)
 }
 
 
