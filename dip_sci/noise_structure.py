@@ -139,7 +139,7 @@ def structure(
     is sparse there, noise is not (after Ponomarenko et al. 2007). A block is judged by one half of its frequencies and
     measured at the other (`Blocks`). Of correlated noise, the spectrum is then freed of what blocks blur (`noise_spectrum`).
     Independent noise is as strong at all frequencies, and is measured at the finest ones. What seems to be correlated noise
-    in a volume may be content: its second differences from plane to plane tell (`noise_spots`).
+    may be content: the flattest spots tell, and second differences from plane to plane of a volume (`noise_spots`).
     """
     planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
@@ -175,9 +175,9 @@ def structure(
         level *= size
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
-    if asked and correlated and volume:
+    if asked and correlated:
         evened = planes if relative is None else planes / relative
-        if not noise_spots.share(evened, seen, kernel.astype(np.float32)):
+        if not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
             return structure(values, measured, volume=volume, given=given, white=True)
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)

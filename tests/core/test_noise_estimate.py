@@ -256,6 +256,15 @@ def test_content_that_goes_on_from_plane_to_plane_is_not_noise(sigma, seed):
     assert found.model.variance(500.0) == pytest.approx(sigma**2, rel=0.12)
 
 
+@pytest.mark.parametrize("sigma", [5, 10])
+@pytest.mark.parametrize("seed", range(2))
+def test_content_that_is_weak_in_some_spots_is_not_noise_in_a_plane(sigma, seed):
+    swells = gaussian_filter(np.random.default_rng(1).normal(size=(256, 256)), 3)
+    told = found(127 + 60 * swells / swells.std() + np.random.default_rng(seed).normal(0, sigma, swells.shape))
+    assert not told.structure.correlated
+    assert told.model.variance(127.0) == pytest.approx(sigma**2, rel=0.3)
+
+
 @pytest.mark.parametrize("kernel_sd", [(0, 0.7, 0.7), (0.7, 0.7, 0.7), (0, 1.2, 1.2)])
 def test_noise_that_a_volume_s_planes_hold_is_still_found_to_be_shared(kernel_sd):
     noise = gaussian_filter(np.random.default_rng(4).normal(size=(24, 96, 96)), kernel_sd, mode="wrap")
