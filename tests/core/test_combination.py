@@ -106,6 +106,19 @@ def test_noise_told_too_strong_costs_a_good_network_nothing(seed):
     assert error(found.estimate.mean(0), truth) < error(good[0], truth)
 
 
+def test_a_network_taught_with_drawn_noise_only_leads_the_filters_that_are_judged_by_it():
+    """It seems to be better than they are, as it gives back a little of the noise it has seen."""
+    observed, truth = waves(128, 0.5)
+    made = (truth + 0.015 * (observed.observation - truth))[None]
+    *_, found = combine(observed, made, lambda _: made, rng(), correlated=True)
+    assert isinstance(found, Combination)
+    filters = patches.refinements(2)
+    assert found.risks[NETWORK] < min(found.risks[name] for name in filters)
+    assert found.weights[NETWORK] == 0
+    assert sum(found.weights[name] for name in filters) == pytest.approx(1)
+    assert found.piloting[NETWORK] > 0.9
+
+
 def test_the_risk_is_the_mean_square_error():
     observed, truth = waves(192, 0.6)
     again = smoother(1.0)
