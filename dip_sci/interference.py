@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci.noise_spots import spots
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -131,17 +129,12 @@ def describe(tones: Sequence[Tone]) -> str:
 def _without(plane: Array) -> tuple[list[Tone], Array]:
     """Take the strongest tone out, again and again (as CLEAN does, Högbom 1974)."""
     found: list[Tone] = []
-    cleaned, quiet = plane, None
+    cleaned = plane
     while len(found) < MOST:
         tone = _strongest(cleaned)
         if tone is None:
             break
-        # In a page of text or in a grating, what has power around a tone is no noise.
-        quiet = quiet or spots(plane[None], np.ones((1, *plane.shape), bool))
-        wave = _wave(cleaned, tone.frequency)
-        if quiet is not None and math.sqrt(2 * np.mean(np.square(wave))) > LOUDEST * quiet.level:
-            break
-        cleaned = cleaned - wave
+        cleaned = cleaned - _wave(cleaned, tone.frequency)
         found.append(tone)
     return ([], plane) if _series(found) else (found, cleaned)
 

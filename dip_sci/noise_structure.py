@@ -178,7 +178,7 @@ def structure(
     if asked and correlated:
         evened = planes if relative is None else planes / relative
         if not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
-            return structure(values, measured, volume=volume, given=given, white=True)
+            return structure(values, measured, volume=volume, white=True)
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)
         kernel = np.stack([between * kernel, kernel, between * kernel])
