@@ -252,9 +252,16 @@ class _Look:
     """One look at the risk: a copy of the probe with more noise, another to judge by, and what methods made of it."""
 
     def __init__(self, probe: Problem, rng: torch.Generator) -> None:
-        e = probe.noise(rng)
-        self.seen = probe.seeing(probe.observation + STRENGTH * e)
-        self._judge = probe.observation - e / STRENGTH
+        weights = probe.weights.expand_as(probe.observation)
+        self._variance = (weights * probe.sigma.square()).sum()
+        if probe.counted is None:
+            e = probe.noise(rng)
+            seen, self._judge = probe.observation + STRENGTH * e, probe.observation - e / STRENGTH
+            self.noise = NOISE
+        else:
+            seen, self._judge, variance = probe.counted.dealt(probe.observation, 1 / INFLATION**2, rng)
+            self.noise = float((weights * variance).sum() / self._variance)
+        self.seen = probe.seeing(seen)
         self._results: list[Tensor] = []
 
     def add(self, result: Tensor) -> None:
@@ -268,8 +275,7 @@ class _Look:
         """Mean products of the methods' residuals, in variances of the noise."""
         weights = self.seen.weights.expand_as(self._judge)
         flat = (torch.stack(self._results) - self._judge).flatten(1).double()
-        variance = (weights * self.seen.sigma.square()).sum()
-        found: NDArray[np.float64] = ((flat * weights.flatten()) @ flat.T / variance).cpu().numpy()
+        found: NDArray[np.float64] = ((flat * weights.flatten()) @ flat.T / self._variance).cpu().numpy()
         return found
 
 
@@ -289,6 +295,7 @@ class _Looks:
         draws = min(max(math.ceil(ENOUGH / probe.observation.numel()), 1), MOST_DRAWS)
         self._known = known
         self._all = [_Look(probe, rng) for _ in range(draws)]
+        self._noise = float(np.mean([look.noise for look in self._all]))
         self._axes = problem.observation.ndim - 2
         self.names: list[str] = []
         self.distances = np.empty((0, 0))
@@ -296,7 +303,7 @@ class _Looks:
     @property
     def risks(self) -> dict[str, float]:
         """Estimated mean square error of each method, in variances of the noise."""
-        return dict(zip(self.names, (np.diag(self.distances) - NOISE).tolist(), strict=True))
+        return dict(zip(self.names, (np.diag(self.distances) - self._noise).tolist(), strict=True))
 
     def at_results(self, classical: Sequence[Classical], again: Callable[[Problem], Tensor] | None) -> Iterator[float]:
         """Look at what classical methods and, where it can be applied, the network make of the observation."""
@@ -353,7 +360,7 @@ class _Looks:
     def risk(self, weights: dict[str, float]) -> float:
         """Estimated risk of a blend."""
         shares = np.array(list(weights.values()))
-        return float(shares @ self.distances @ shares) - NOISE
+        return float(shares @ self.distances @ shares) - self._noise
 
 
 def least(distances: NDArray[np.float64]) -> NDArray[np.float64]:

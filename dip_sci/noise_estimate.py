@@ -13,7 +13,7 @@ from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
 from dip_sci.noise_blocks import cut
-from dip_sci.noise_curve import curve, magnitudes, photons
+from dip_sci.noise_curve import counts, curve, magnitudes, photons
 from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import Structure, structure
 
@@ -75,15 +75,18 @@ class _Found:
     Attributes
     ----------
     error
-        Relative standard error of its standard deviation; ``None`` where it was given.
+        Relative standard error of its standard deviation; ``None`` where it was given or is exact.
     whole
         Whether it holds all of the noise, also where neighbours share some.
+    alone
+        Whether neighbours are known to share none, and its strength to be that everywhere.
     """
 
     model: Pointwise
     why: str
     error: float | None
     whole: bool = False
+    alone: bool = False
 
 
 def estimate(
@@ -111,6 +114,7 @@ def estimate(
     Gaussian: the power at the finest frequencies of the flattest blocks (`noise_blocks`). Poisson and
     Poisson-Gaussian: the same for each brightness, and a line through them (`noise_curve`). Rician: the
     background, where it has Rayleigh's law (`noise_background`), or the same for each brightness, where values avoid 0.
+    Photons that are counted one by one are told by a variance equal to the mean, and then known exactly (`noise_curve`).
 
     The finest frequencies see only part of correlated noise. Where the structure of the stabilised
     noise says that it is correlated, a model that was measured is scaled to all of it.
@@ -125,13 +129,15 @@ def estimate(
     step = _step(planes[seen])
     found = _pointwise(planes, seen, options, step)
     model, why, error = found.model, found.why, found.error
-    spread = structure(
-        np.where(measured, model.stabilise(planes.reshape(values.shape)), 0),
-        measured,
-        volume=volume,
-        correlated=None if options.spatial == "auto" else options.spatial == "correlated",
-        given=partial(_stable_variance, model) if error is None else None,
-    )
+    spread = None
+    if not found.alone:
+        spread = structure(
+            np.where(measured, model.stabilise(planes.reshape(values.shape)), 0),
+            measured,
+            volume=volume,
+            correlated=None if options.spatial == "auto" else options.spatial == "correlated",
+            given=partial(_stable_variance, model) if error is None else None,
+        )
     if spread is not None and error is not None and not found.whole:
         if isinstance(model, Gaussian):
             model, error, spread = _scaled(model, spread.level), spread.error, replace(spread, level=1.0)
@@ -170,11 +176,16 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
     if empty is not None:
         why = ", from the background, which has Rayleigh's law"
         return _Found(Rician(empty.sigma), why, empty.error, whole=True)
+    lowest = float(planes[seen].min())
+    if _may_be_counts(options, lowest):
+        counted_ones = counts(curve(cut(planes, seen, darkest=True)), lowest, step)
+        if counted_ones is not None:
+            return _Found(counted_ones, ": each step of the values is a photon", error=None, alone=True)
     rises = None if options.model == "gaussian" else curve(cut(planes, seen))
     if rises is not None and options.model == "rician" and len(rises) > 1:
         model, error = magnitudes(rises)
         return _Found(model, ", from flat parts, for lack of a background that has Rayleigh's law", error)
-    fitted = None if rises is None or options.model == "rician" else photons(rises, options, float(planes[seen].min()))
+    fitted = None if rises is None or options.model == "rician" else photons(rises, options, lowest)
     if fitted is not None:
         return _Found(fitted[0], ", from the variance of flat parts", fitted[1])
     if rises is not None and options.model == "auto" and not counted and len(rises) >= SEVERAL:
@@ -186,6 +197,12 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
     # What remains where the image is too small to say more; efficient to 37 %.
     return _Found(Gaussian(_finest(planes, seen)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
+
+
+def _may_be_counts(options: NoiseOptions, lowest: float) -> bool:
+    """Whether nothing is given that whole photons above the lowest value would contradict."""
+    known = options.offset in (None, lowest) and options.read_noise in (None, 0.0)
+    return known and options.model in ("auto", "poisson", "poisson_gaussian") and options.spatial != "correlated"
 
 
 def _from_user(options: NoiseOptions) -> Pointwise | None:

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from dip_sci import interference, noise_estimate
+from dip_sci.counted import LEAST as ANSCOMBE
+from dip_sci.counted import Counted
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
 from dip_sci.image import Image
 from dip_sci.layout import Layout, spacings
-from dip_sci.noise import Gaussian, PoissonGaussian, Rician
+from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling, cast
 from dip_sci.tasks import Task, repeated
@@ -46,6 +48,9 @@ FEWEST = 256
 
 LEAST_NOISE = 0.3
 """Least share of the standard deviation that a dark voxel is said to have."""
+
+WHOLE = 0.05
+"""How far from whole numbers photons may be, which have gone through single precision."""
 
 SMALLEST = 8
 """Voxels that an image needs along Y and X."""
@@ -257,7 +262,20 @@ class Preparation:
                 shares[index] = np.sqrt(found.model.stable_variance(found.model.unstabilise(stable[index])))
         # Even a dark voxel's noise is not known to be nothing.
         least = torch.from_numpy(self._to_batch(shares)[here]).clamp_min(LEAST_NOISE).to(problem.sigma.device)
-        return replace(problem, sigma=problem.sigma * least)
+        counted = self._counted(stable, estimate, here)
+        return replace(problem, sigma=problem.sigma * least, counted=counted)
+
+    def _counted(self, stable: NDArray[Any], estimate: torch.Tensor, here: slice) -> Counted | None:
+        """Return the photons of some images, and what a stabilised estimate of all makes of them; ``None`` unless all are whole."""
+        photons = np.where(self._seen, np.square(self.scaling.inverse(self._observation) / 2) - ANSCOMBE, 0)
+        alone = all(isinstance(e.model, PoissonGaussian) and e.model.read_noise == 0 for e in self.estimates)
+        if not alone or self.correlated or photons.min() < -WHOLE or np.abs(photons - np.rint(photons)).max() > WHOLE:
+            return None
+        unit = np.ones((*self._stack_shape[:3], *(1,) * len(self.layout.spatial))) / self.scaling.width
+        # Gains and offsets are gone where noise is stabilised.
+        light, slope = Poisson().unstabilise(stable), Poisson().stable_slope(stable)
+        parts = [self._to_batch(part)[here] for part in (np.rint(photons), unit, light, slope * unit)]
+        return Counted(estimate, *(torch.from_numpy(part).to(estimate) for part in parts))
 
     def values(self, stack: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Turn restored images ``(N, S, *spatial)`` on the network's range into values on the canvas.

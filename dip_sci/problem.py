@@ -15,6 +15,7 @@ from dip_sci.texture import Texture
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dip_sci.counted import Counted
     from dip_sci.operators import Operator
     from dip_sci.views import View
 
@@ -52,6 +53,8 @@ class Problem:
         ``(N, F, *spatial)``.
     detail
         What their noise has in common where that is too little to fit by: estimates are judged by it. ``None``: `texture`.
+    counted
+        The photons, where estimates are to be judged by them.
     """
 
     observation: Tensor
@@ -62,6 +65,7 @@ class Problem:
     texture: Texture = field(default_factory=Texture)
     neighbours: Tensor | None = None
     detail: Texture | None = None
+    counted: Counted | None = None
 
     @property
     def context(self) -> Tensor:
@@ -194,6 +198,7 @@ class Problem:
             weights=change(self.weights),
             sigma=change(self.sigma),
             neighbours=None if self.neighbours is None else change(self.neighbours),
+            counted=None if self.counted is None else self.counted.mapped(change),
         )
 
 

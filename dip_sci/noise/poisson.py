@@ -78,7 +78,7 @@ class PoissonGaussian:
         shares = shares / shares.sum()
         first, second = stable @ shares, stable**2 @ shares
         chance = np.exp(xlogy(counts, photons[:, None]) - photons[:, None] - gammaln(counts + 1))
-        variance = chance @ second - (chance @ first) ** 2
+        variance = np.maximum(chance @ second - (chance @ first) ** 2, 0)
         found: Array = np.interp(self._photons(truth), photons, variance, right=1.0)
         return found
 
@@ -90,6 +90,12 @@ class PoissonGaussian:
         photons = d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8
         counts = np.maximum(photons - (self.read_noise / self.gain) ** 2, 0)
         return self.gain * counts + self.offset
+
+    def stable_slope(self, mean: Array) -> Array:
+        """How much stabilised means rise with each photon: one over the derivative of what `unstabilise` does."""
+        d, root = np.maximum(mean, 2 * math.sqrt(3 / 8)), math.sqrt(1.5)
+        slope: Array = 1 / (d / 2 - root / (4 * d**2) + 11 / (4 * d**3) - 15 * root / (8 * d**4))
+        return slope
 
     def split(self, observed: Array, strength: float, rng: np.random.Generator) -> tuple[Array, Array]:
         """See `NoiseModel`; approximate: the means are exact, the noise is uncorrelated but not independent.

@@ -454,3 +454,18 @@ def test_where_photons_are_few_stabilised_noise_is_as_weak_as_said(model, photon
     truth = np.full(200_000, model.offset + model.gain * photons)
     drawn = model.stabilise(model.sample(truth, np.random.default_rng(0)))
     assert model.stable_variance(truth[:1])[0] == pytest.approx(np.var(drawn), rel=0.03, abs=0.01)
+
+
+def test_nothing_scatters_where_there_is_no_light():
+    assert Poisson().stable_variance(np.zeros(3)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("photons", [0.05, 0.5, 2.0, 10.0, 100.0])
+def test_stabilised_means_rise_with_the_light_as_said(photons):
+    model, step = Poisson(3.0, 20.0), 0.02 * max(photons, 1)
+    counts = np.arange(400)
+    low, high = (
+        (stats.poisson.pmf(counts, rate) * model.stabilise(model.offset + model.gain * counts)).sum()
+        for rate in (photons - step, photons + step)
+    )
+    assert model.stable_slope((low + high) / 2) == pytest.approx((high - low) / (2 * step), rel=0.03)

@@ -7,7 +7,7 @@ from skimage.io import imread
 
 from dip_sci import noise_spectrum, noise_structure
 from dip_sci.errors import ImageError
-from dip_sci.noise import Gaussian, PoissonGaussian, Rician
+from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_blocks import cut
 from dip_sci.noise_estimate import estimate
 from dip_sci.recipe import NoiseOptions
@@ -104,6 +104,46 @@ def test_photon_noise_gives_its_variance_curve(truth, seed):
     assert isinstance(model, PoissonGaussian)
     means = truth.offset + truth.gain * np.array([20.0, 60.0, 120.0, 200.0])
     np.testing.assert_allclose(model.variance(means), truth.variance(means), rtol=0.15)
+
+
+def specks(edge=192, seed=0):
+    """Cells on a dark ground, between 0 and 1."""
+    spots = np.random.default_rng(seed).random((edge, edge)) < 0.001
+    bright = gaussian_filter(spots.astype(float), 4)
+    return 0.03 + bright / bright.max()
+
+
+@pytest.mark.parametrize("peak", [1, 3, 10, 30])
+@pytest.mark.parametrize("seed", range(3))
+def test_photons_that_are_counted_one_by_one_are_known_exactly(peak, seed):
+    photons = np.random.default_rng(seed).poisson(peak * specks(seed=seed))
+    assert found(photons.astype(np.uint16)).model == Poisson(1.0, 0.0)
+    told = found(100 + 2.5 * photons)
+    assert told.model == Poisson(2.5, 100.0)
+    assert told.structure is None
+    assert told.error == 0
+    assert "photon" in told.sentence
+    assert "cut off" not in told.sentence
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["cut off", "read noise", "several steps a photon", "magnitudes"])
+def test_whole_numbers_alone_are_no_counted_photons(kind, seed):
+    rng, light = np.random.default_rng(seed), 30 * specks(seed=seed)
+    values = {
+        "cut off": light - 2 + rng.normal(0, 1.2, light.shape),
+        "read noise": 10 + rng.poisson(light) + rng.normal(0, 2, light.shape),
+        "several steps a photon": 1.3 * rng.poisson(light),
+        "magnitudes": Rician(6.0).sample(light, rng),
+    }[kind]
+    assert not isinstance(found(np.clip(np.rint(values), 0, None)).model, Poisson)
+
+
+@pytest.mark.parametrize("given", [{"offset": 90.0}, {"read_noise": 3.0}, {"model": "gaussian"}, {"gain": 2.0}])
+def test_counted_photons_do_not_overrule_what_is_given(given):
+    photons = np.random.default_rng(0).poisson(10 * specks())
+    assert found(100.0 + photons).model == Poisson(1.0, 100.0)
+    assert found(100.0 + photons, **given).model != Poisson(1.0, 100.0)
 
 
 def test_planes_are_measured_together():

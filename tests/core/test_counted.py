@@ -1,0 +1,59 @@
+"""Photons dealt out to two observations: independent, right on average, and what the blend is judged by."""
+
+import numpy as np
+import pytest
+import torch
+from scenes import rng
+
+from dip_sci.counted import LEAST, Counted
+from dip_sci.image import Image
+from dip_sci.noise import Poisson
+from dip_sci.recipe import Recipe
+from dip_sci.restore import denoise
+
+
+def dealt(light, share, size=400_000, unit=0.5):
+    """Both observations of a flat image, and the variance that is said of the second."""
+    photons = torch.from_numpy(np.random.default_rng(1).poisson(light, (1, 1, size)).astype(np.float32))
+    mean = float(2 * unit * (photons + LEAST).sqrt().mean())
+    slope = unit * float(Poisson().stable_slope(np.array(mean / unit)))
+    flat = torch.ones_like(photons)
+    counted = Counted(mean * flat, photons, unit * flat[..., :1], light * flat, slope * flat)
+    return *counted.dealt(2 * unit * (photons + LEAST).sqrt(), share, rng()), mean, slope
+
+
+@pytest.mark.parametrize("light", [0.1, 1.0, 8.0, 200.0])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_dealt_photons_make_independent_observations(light, share):
+    first, second, variance, mean, slope = dealt(light, share)
+    assert np.corrcoef(first.flatten(), second.flatten())[0, 1] == pytest.approx(0, abs=0.006)
+    spiky = (first - first.mean()) ** 3
+    assert np.corrcoef(spiky.flatten(), second.flatten())[0, 1] == pytest.approx(0, abs=0.006)
+    assert float(second.mean()) == pytest.approx(mean, abs=0.01)
+    assert float(second.var()) == pytest.approx(slope**2 * light / (1 - share), rel=0.02)
+    assert float(variance.mean()) == pytest.approx(float(second.var()), rel=0.02)
+
+
+def test_with_much_light_the_first_is_the_observation_with_so_much_more_noise():
+    first, *_ = dealt(200.0, 0.8)
+    assert float(first.std()) == pytest.approx(0.5 / np.sqrt(0.8), rel=0.01)
+
+
+def test_parts_of_what_was_counted_are_cut_alike():
+    parts = [torch.rand(2, 1, 6, 5) for _ in range(5)]
+    cut = Counted(*parts).mapped(lambda part: part[1:])
+    assert all(torch.equal(a, b[1:]) for a, b in zip(vars(cut).values(), parts, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_single_photons_are_not_kept_as_if_they_were_content(seed):
+    """Most voxels saw none: what is stabilised is spikes, and whatever keeps them seems good to who takes them for normal."""
+    y, x = np.mgrid[:96, :96] / 16.0
+    light = 0.02 + 0.5 * np.exp(-((np.sin(x) + np.cos(y)) ** 2) * 3)
+    photons = np.random.default_rng(seed).poisson(light).astype(np.float32)
+    recipe = Recipe.parse({"preset": "fast", "seed": seed, "fit": {"steps": 30}})
+    result = denoise(Image(photons, "YX"), recipe)
+    assert "each step of the values is a photon" in result.report.noise[0]
+    error = np.square(result.image.array - light).mean()
+    assert error < 0.06 * np.square(photons - light).mean()
+    assert result.image.array.mean() == pytest.approx(photons.mean(), rel=0.1)
