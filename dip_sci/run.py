@@ -47,6 +47,8 @@ They miss by the noise at least, and by all content that neighbours do not foret
 FAR = 2.0
 """The same, from which on the report tells of it."""
 
+LEAST_STABLE = 0.5
+"""Variance of stabilised noise, over that where photons are many, from which on it is near enough to normal to judge by."""
 
 BLENDING = 0.8
 """Share of the time that a blend takes where holes are to be completed after it."""
@@ -193,14 +195,16 @@ class Run:
 
     def _blended(self, problem: Problem, kept: Tensor | None, fitted: Fitted) -> Iterator[Combination | float]:
         """Blend, judged by what the fit has not learned from where that matters; then complete holes."""
-        before = sum(len(e[0]) for e in self.estimates[:-1])
+        before, fitted_to = sum(len(e[0]) for e in self.estimates[:-1]), problem
         problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
+        share = float((problem.sigma / fitted_to.sigma).square().mean())
+        known = problem.counted is not None or share > LEAST_STABLE
         if kept is None:
-            yield from self._weighed(problem, fitted)
+            yield from self._weighed(problem, fitted, known=known)
             return
         holes = self.prepared.task.completes
         everywhere = holes and not self.prepared.correlated
-        weighed = self._weighed(problem if everywhere else problem.weighted(kept), fitted)
+        weighed = self._weighed(problem if everywhere else problem.weighted(kept), fitted, known=known)
         if not holes:
             yield from weighed
             return
@@ -211,11 +215,15 @@ class Run:
             for refilled in completion.refill(problem, found, fitted.estimate, kept):
                 yield BLENDING + (1 - BLENDING) * refilled if isinstance(refilled, float) else refilled
 
-    def _weighed(self, problem: Problem, fitted: Fitted) -> Iterator[Combination | float]:
+    def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
         miss = self._miss(problem)
         believed = miss is None or miss > LEAST_MISS
-        again = fitted.again if self.recipe.output.classical == "blend" and believed else None
-        if not believed:
+        again = fitted.again if self.recipe.output.classical == "blend" and believed and known else None
+        if not known:
+            self.made_of = (
+                "network alone: photons are so few, and not counted one by one, that no error can be foretold"
+            )
+        elif not believed:
             self.made_of = (
                 "network alone: the noise is not as strong as its model says, so that no error can be foretold"
             )

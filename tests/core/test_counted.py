@@ -57,3 +57,16 @@ def test_single_photons_are_not_kept_as_if_they_were_content(seed):
     error = np.square(result.image.array - light).mean()
     assert error < 0.06 * np.square(photons - light).mean()
     assert result.image.array.mean() == pytest.approx(photons.mean(), rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_photons_too_few_to_judge_by_leave_the_network_alone(seed):
+    """A gain that is not the same everywhere: values are no whole photons, and stabilised noise is no normal noise."""
+    y, x = np.mgrid[:96, :96] / 16.0
+    light = 0.02 + 0.5 * np.exp(-((np.sin(x) + np.cos(y)) ** 2) * 3)
+    gain = np.linspace(0.95, 1.05, 96)
+    photons = np.random.default_rng(seed).poisson(light) * gain
+    recipe = Recipe.parse({"preset": "fast", "seed": seed, "fit": {"steps": 30}})
+    result = denoise(Image(photons.astype(np.float32), "YX"), recipe)
+    assert "photons are so few" in result.report.reasons["output.classical"]
+    assert np.square(result.image.array - light).mean() < 0.06 * np.square(photons - light).mean()
