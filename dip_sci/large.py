@@ -218,7 +218,7 @@ class Tiles:
         (problem,) = prepared.problems(self.device)
         with torch.no_grad():
             estimate = self.again(problem, self.passes)
-            seen = prepared.judged(problem, estimate.mean(dim=0), 0)
+            seen, _ = prepared.judged(problem, estimate.mean(dim=0), 0)
             found = blend(seen, estimate, *self.weights, coarse=True).cpu().numpy()
         values, replaced = prepared.values(found.mean(axis=0))
         change = np.where(replaced, values - np.where(replaced, part.array, 0), 0)

@@ -49,6 +49,10 @@ FEWEST = 256
 LEAST_NOISE = 0.3
 """Least share of the standard deviation that a dark voxel is said to have."""
 
+LEAST_NORMAL = 0.65
+"""Variance of stabilised noise over that where photons are many, for the average photon, from which on it is as good as normal.
+"""
+
 WHOLE = 0.05
 """How far from whole numbers photons may be, which have gone through single precision."""
 
@@ -233,7 +237,7 @@ class Preparation:
         light, stable = (Scaling(s.centre[group], s.width[group]) for s in (self._light, self.scaling))
         return Detected(operator, model, _per_sample(light), _per_sample(stable))
 
-    def judged(self, problem: Problem, estimate: torch.Tensor, first: int) -> Problem:
+    def judged(self, problem: Problem, estimate: torch.Tensor, first: int) -> tuple[Problem, bool]:
         """Return a problem with its noise in all detail that is known: what estimates are judged by.
 
         Where an estimate says that photons are few, no transform stabilises them: where nothing is counted, nothing
@@ -247,10 +251,15 @@ class Preparation:
             What was made of it, ``(N, S, *spatial)``, on the network's range.
         first
             How many images the problems before it held.
+
+        Returns
+        -------
+        problem, known
+            And whether its noise is near enough to normal, or counted, for errors to be foretold.
         """
         problem = problem.judged()
         if not self.counts:
-            return problem
+            return problem, True
         g, s, m, *spatial = self._stack_shape
         batch = np.zeros((g * m, s, *spatial), np.float32)
         here = slice(first, first + len(estimate))
@@ -263,7 +272,9 @@ class Preparation:
         # Even a dark voxel's noise is not known to be nothing.
         least = torch.from_numpy(self._to_batch(shares)[here]).clamp_min(LEAST_NOISE).to(problem.sigma.device)
         counted = self._counted(stable, estimate, here)
-        return replace(problem, sigma=problem.sigma * least, counted=counted)
+        light = self._to_batch(np.where(self._seen, Poisson().unstabilise(stable), 0))[here]
+        normal = (np.square(self._to_batch(shares)[here]) * light).sum() >= LEAST_NORMAL * light.sum()
+        return replace(problem, sigma=problem.sigma * least, counted=counted), bool(normal) or counted is not None
 
     def _counted(self, stable: NDArray[Any], estimate: torch.Tensor, here: slice) -> Counted | None:
         """Return the photons of some images, and what a stabilised estimate of all makes of them; ``None`` unless all are whole."""

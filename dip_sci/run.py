@@ -47,8 +47,6 @@ They miss by the noise at least, and by all content that neighbours do not foret
 FAR = 2.0
 """The same, from which on the report tells of it."""
 
-LEAST_STABLE = 0.5
-"""Variance of stabilised noise, over that where photons are many, from which on it is near enough to normal to judge by."""
 
 BLENDING = 0.8
 """Share of the time that a blend takes where holes are to be completed after it."""
@@ -195,10 +193,8 @@ class Run:
 
     def _blended(self, problem: Problem, kept: Tensor | None, fitted: Fitted) -> Iterator[Combination | float]:
         """Blend, judged by what the fit has not learned from where that matters; then complete holes."""
-        before, fitted_to = sum(len(e[0]) for e in self.estimates[:-1]), problem
-        problem = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
-        share = float((problem.sigma / fitted_to.sigma).square().mean())
-        known = problem.counted is not None or share > LEAST_STABLE
+        before = sum(len(e[0]) for e in self.estimates[:-1])
+        problem, known = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
         if kept is None:
             yield from self._weighed(problem, fitted, known=known)
             return
