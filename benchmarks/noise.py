@@ -61,7 +61,8 @@ class Rows:
             errors = np.array([e for _, e, _ in entries])
             stated = np.array([s for _, _, s in entries])
             name, worst, _ = max(entries, key=lambda entry: abs(entry[1]))
-            ratio = np.sqrt(np.mean((errors / stated) ** 2)) if np.isfinite(stated).all() else math.nan
+            told = np.isfinite(stated).all() and stated.all()
+            ratio = np.sqrt(np.mean((errors / stated) ** 2)) if told else math.nan
             cells = [row, len(errors), f"{np.abs(errors).mean():.1%}", f"{errors.mean():+.1%}", f"{worst:+.1%} {name}"]
             yield "| " + " | ".join(map(str, [*cells, f"{ratio:.1f}"])) + " |"
 

@@ -19,6 +19,8 @@ m4raw      yes       mean of the repeats before and after: the head drifts by a 
 brainweb   no        the noise-free phantom, Rician noise of 3, 7, 11 % of its maximum; measured in the foreground
 cset9      no        the picture, white noise of SD 25, not clipped; `cset9_s5`, `_s10`, `_s15`, `_s50`: of SD 5 to 50
 set12      no        the same, grey
+counts     no        whole photons, at most 1, 3 or 10 a voxel (`counts_1`, `_3`, `_10`), behind the truths of `fmd`, every
+                     third of `w2s`, and three grey pictures
 ========== ========= ===========================================================================================
 
 A fitted truth is ``a * truth + b`` with `a` and `b` from least squares over the crop: what is left is noise alone, and
@@ -59,6 +61,8 @@ Kind = Literal["white", "counts", "correlated", "rician"]
 
 SOFT_TISSUE = (-200.0, 300.0)
 PICTURE_SDS = (25, 5, 10, 15, 50)
+PHOTONS = (1, 3, 10)
+COUNTED = ("set12/01", "set12/02", "set12/08")
 BRAINWEB_SHAPE = (64, 128, 128)
 VOLUMES = ("brainweb",)
 
@@ -323,6 +327,16 @@ def _pictures(group: str, sd: int, root: Path, crop: int | None) -> Iterator[Pai
         yield _pair(name, noisy, truth, crop, data_range=255.0)
 
 
+def _counts(peak: int, root: Path, crop: int | None) -> Iterator[Pair]:
+    pictures = (p for p in _pictures("set12", PICTURE_SDS[0], root, None) if p.name in COUNTED)
+    for source in (*_fmd(root, None), *list(_w2s(root, None))[::3], *pictures):
+        name = f"counts_{peak}/{source.name.replace('/', '_')}"
+        light = np.clip(source.truth.astype(np.float64), 0, None)
+        light *= peak / light.max()
+        photons = np.random.default_rng(zlib.crc32(name.encode())).poisson(light)
+        yield _pair(name, photons, light, crop, kind="counts")
+
+
 GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     "fmd": _fmd,
     "w2s": _w2s,
@@ -338,4 +352,5 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
         for sd in PICTURE_SDS
         for group in ("cset9", "set12")
     },
+    **{f"counts_{peak}": partial(_counts, peak) for peak in PHOTONS},
 }
