@@ -64,7 +64,10 @@ class Counted:
         variance
             Of the second's noise, voxel by voxel; right on average, not in a single voxel.
         """
-        kept = torch.binomial(self.photons, torch.full_like(self.photons, share), generator=rng)
+        # Not every device can draw this.
+        chance = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
+        photons = self.photons.cpu()
+        kept = torch.binomial(photons, torch.full_like(photons, share), generator=chance).to(self.photons.device)
         change = (kept / share + LEAST).sqrt() - (self.photons + LEAST).sqrt()
         rest = (self.photons - kept) / (1 - share)
         second = self.estimate + self.slope * (rest - self.light)

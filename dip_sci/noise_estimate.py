@@ -253,7 +253,8 @@ def _scaled(model: Pointwise, factor: float) -> Pointwise:
 
 def _describe(model: Pointwise) -> str:
     if isinstance(model, PoissonGaussian):
-        words = f"{model.gain:.4g} grey levels per photon, offset {model.offset:.4g}"
+        gain = f"{model.gain:.4g}"
+        words = f"{gain} grey level{'s' * (gain != '1')} per photon, offset {model.offset:.4g}"
         if isinstance(model, Poisson):
             return f"Poisson noise: {words}"
         return f"Poisson-Gaussian noise: {words}, read noise {model.read_noise:.4g}"
