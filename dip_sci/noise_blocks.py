@@ -136,11 +136,11 @@ def finest(blocks: Blocks) -> NDArray[np.bool_]:
     return next((band for band in bands if band.sum() >= FINE.sum()), there)
 
 
-def cut(planes: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP, *, darkest: bool = False) -> Blocks:
+def cut(planes: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP) -> Blocks:
     """Cut planes ``(N, Y, X)`` into blocks of an edge, a step apart, that were measured throughout.
 
     Constant blocks (empty, saturated) are left out, and so are those whose noise is cut off at the
-    ends of the image's range, unless there are hardly any others; with `darkest`, only at the upper end.
+    ends of the image's range, unless there are hardly any others.
     """
     from scipy.fft import dctn
 
@@ -158,8 +158,7 @@ def cut(planes: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = ST
     if len(place) == 0:
         return Blocks(np.empty((0, edge, edge)), np.empty(0), place)
     low, high = planes[seen].min(), planes[seen].max()
-    at_end = (pixels >= high) if darkest else (pixels <= low) | (pixels >= high)
-    sound = at_end.mean(axis=(1, 2)) <= CUT
+    sound = ((pixels <= low) | (pixels >= high)).mean(axis=(1, 2)) <= CUT
     if sound.sum() >= FEWEST // 4:
         pixels, place = pixels[sound], place[sound]
     mean = pixels.mean(axis=(1, 2), dtype=np.float64)

@@ -24,20 +24,9 @@ CLASSES, FEWEST = 32, 128
 SOME, AT_LEAST = 8, 32
 """The same in small images."""
 
-LINE = 4
-"""Classes that a line takes."""
-
 RISE, LEAST = 2.0, 1.3
 """Ratio of the variances in bright and dark parts from which noise is taken for that of photons; where it was said to be.
 """
-
-LESS, MORE, TYPICAL, SAMPLE = 0.12, 0.2, 0.03, 2000
-"""How far below and above that of counted photons the variance of a class may be, but for chance; how far the middle one of
-them; voxels of a class. Content adds to a variance.
-"""
-
-NONE_SEEN = 6.0
-"""Photons in the darkest class, at most: then none is what some of its voxels show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,30 +60,6 @@ def _point(group: Blocks, band: NDArray[np.bool_]) -> tuple[float, float]:
     return float(mean), float(variance)
 
 
-def counts(found: Curve, lowest: float, step: float) -> Poisson | None:
-    """Say whether every step above the lowest value is one photon: then the variance is the mean, in steps, in all classes.
-
-    No other noise has that. Where values are cut off at the lowest one, the variance does not go on to fall with the mean; read
-    noise goes below it.
-
-    Parameters
-    ----------
-    found
-        The curve of the image, dark parts with it.
-    lowest, step
-        The lowest grey level, and the distance between those that occur.
-    """
-    mean = (found.mean - lowest) / max(step, 1e-300)
-    if step == 0 or len(found) < LINE or not 0 < mean[0] <= NONE_SEEN or mean[-1] < RISE * mean[0]:
-        return None
-    # The fourth moment of few photons is large.
-    chance = np.sqrt((2 + 1 / mean) / SAMPLE)
-    off = found.variance / (step**2 * mean) - 1
-    near = (-LESS - 3 * chance < off) & (off < MORE + 3 * chance)
-    fits = near.all() and abs(np.median(off)) < TYPICAL + 2 * np.median(chance)
-    return Poisson(step, lowest) if bool(fits) else None
-
-
 def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[PoissonGaussian, float] | None:
     """Fit the line variance = gain * mean + constant (after Foi et al. 2008).
 
@@ -113,7 +78,7 @@ def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[Poisson
         The model and the relative standard error of its standard deviations; ``None`` where the
         variance does not rise with the brightness.
     """
-    if len(found) < LINE:
+    if len(found) < 4:
         return None
     poisson = options.model == "poisson"
     read_noise = 0.0 if poisson else options.read_noise

@@ -13,7 +13,8 @@ from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
 from dip_sci.noise_blocks import cut
-from dip_sci.noise_curve import counts, curve, magnitudes, photons
+from dip_sci.noise_counts import counts
+from dip_sci.noise_curve import curve, magnitudes, photons
 from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import Structure, structure
 
@@ -114,7 +115,7 @@ def estimate(
     Gaussian: the power at the finest frequencies of the flattest blocks (`noise_blocks`). Poisson and
     Poisson-Gaussian: the same for each brightness, and a line through them (`noise_curve`). Rician: the
     background, where it has Rayleigh's law (`noise_background`), or the same for each brightness, where values avoid 0.
-    Photons that are counted one by one are told by a variance equal to the mean, and then known exactly (`noise_curve`).
+    Photons that are counted one by one are told by a variance equal to the mean, and then known exactly (`noise_counts`).
 
     The finest frequencies see only part of correlated noise. Where the structure of the stabilised
     noise says that it is correlated, a model that was measured is scaled to all of it.
@@ -178,7 +179,7 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         return _Found(Rician(empty.sigma), why, empty.error, whole=True)
     lowest = float(planes[seen].min())
     if _may_be_counts(options, lowest):
-        counted_ones = counts(curve(cut(planes, seen, darkest=True)), lowest, step)
+        counted_ones = counts(planes, seen, step)
         if counted_ones is not None:
             return _Found(counted_ones, ": each step of the values is a photon", error=None, alone=True)
     rises = None if options.model == "gaussian" else curve(cut(planes, seen))

@@ -33,7 +33,7 @@ LAYERS = [
         "io",
         "compressed",
     ],
-    ["noise_background", "noise_curve", "noise_spectrum", "texture", "counted"],
+    ["noise_background", "noise_counts", "noise_curve", "noise_spectrum", "texture", "counted"],
     ["noise_spots"],
     ["noise_structure"],
     ["noise_estimate", "calibration", "operators"],

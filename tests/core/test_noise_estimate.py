@@ -20,8 +20,9 @@ def ramp(edge=128):
     return 200 + 300 * x + 100 * np.sin(3 * y)
 
 
-def found(values, measured=None, **options):
-    return estimate(values, np.ones(values.shape, bool) if measured is None else measured, NoiseOptions(**options))
+def found(values, measured=None, *, volume=False, **options):
+    seen = np.ones(values.shape, bool) if measured is None else measured
+    return estimate(values, seen, NoiseOptions(**options), volume=volume)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 5.0, 40.0])
@@ -124,6 +125,23 @@ def test_photons_that_are_counted_one_by_one_are_known_exactly(peak, seed):
     assert told.error == 0
     assert "photon" in told.sentence
     assert "cut off" not in told.sentence
+
+
+@pytest.mark.parametrize("kind", ["half empty", "saturated", "hot", "bright specks", "volume"])
+def test_counted_photons_are_known_whatever_else_there_is(kind):
+    rng = np.random.default_rng(0)
+    photons = rng.poisson(6 * specks()).astype(np.float32)
+    if kind == "half empty":
+        photons[:, :96] = 0
+    elif kind == "saturated":
+        photons = np.minimum(photons, 4)
+    elif kind == "hot":
+        photons[40, 50] = 6e4
+    elif kind == "bright specks":
+        photons = rng.poisson(80 * np.maximum(specks() - 0.02, 0.001)).astype(np.float32)
+    elif kind == "volume":
+        photons = rng.poisson(np.stack([6 * specks(64, seed) for seed in range(12)])).astype(np.float32)
+    assert found(photons, volume=kind == "volume").model == Poisson(1.0, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(3))
