@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEAST = 0.375
+ANSCOMBE = 0.375
 """What the transform of Anscombe (1948) adds to a count."""
 
 
@@ -68,7 +68,7 @@ class Counted:
         chance = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
         photons = self.photons.cpu()
         kept = torch.binomial(photons, torch.full_like(photons, share), generator=chance).to(self.photons.device)
-        change = (kept / share + LEAST).sqrt() - (self.photons + LEAST).sqrt()
+        change = (kept / share + ANSCOMBE).sqrt() - (self.photons + ANSCOMBE).sqrt()
         rest = (self.photons - kept) / (1 - share)
         second = self.estimate + self.slope * (rest - self.light)
         return observation + 2 * self.unit * change, second, self.slope.square() * rest / (1 - share)

@@ -179,9 +179,9 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         return _Found(Rician(empty.sigma), why, empty.error, whole=True)
     lowest = float(planes[seen].min())
     if _may_be_counts(options, lowest):
-        counted_ones = counts(planes, seen, step)
-        if counted_ones is not None:
-            return _Found(counted_ones, ": each step of the values is a photon", error=None, alone=True)
+        single = counts(planes, seen, step)
+        if single is not None:
+            return _Found(single, ": each step of the values is a photon", error=None, alone=True)
     rises = None if options.model == "gaussian" else curve(cut(planes, seen))
     if rises is not None and options.model == "rician" and len(rises) > 1:
         model, error = magnitudes(rises)

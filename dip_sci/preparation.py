@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from dip_sci import interference, noise_estimate
-from dip_sci.counted import LEAST as ANSCOMBE
-from dip_sci.counted import Counted
+from dip_sci.counted import ANSCOMBE, Counted
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
 from dip_sci.image import Image
@@ -265,18 +264,24 @@ class Preparation:
         here = slice(first, first + len(estimate))
         batch[here] = estimate.cpu().numpy()
         stable = self.scaling.inverse(self._from_batch(batch), np.dtype(np.float32))
-        shares = np.ones(self._stack_shape, np.float32)
+        variance, light = np.ones(self._stack_shape, np.float32), np.zeros(self._stack_shape, np.float32)
         for index, found in self._each():
             if isinstance(found.model, PoissonGaussian):
-                shares[index] = np.sqrt(found.model.stable_variance(found.model.unstabilise(stable[index])))
+                truth = found.model.unstabilise(stable[index])
+                variance[index] = found.model.stable_variance(truth)
+                light[index] = (truth - found.model.offset) / found.model.gain
         # Even a dark voxel's noise is not known to be nothing.
-        least = torch.from_numpy(self._to_batch(shares)[here]).clamp_min(LEAST_NOISE).to(problem.sigma.device)
-        counted = self._counted(stable, estimate, here)
-        light = self._to_batch(np.where(self._seen, Poisson().unstabilise(stable), 0))[here]
-        normal = (np.square(self._to_batch(shares)[here]) * light).sum() >= LEAST_NORMAL * light.sum()
-        return replace(problem, sigma=problem.sigma * least, counted=counted), bool(normal) or counted is not None
+        share = (
+            torch.from_numpy(np.sqrt(self._to_batch(variance)[here])).clamp_min(LEAST_NOISE).to(problem.sigma.device)
+        )
+        photons = self._to_batch(light * self._seen)[here]
+        normal = (self._to_batch(variance)[here] * photons).sum() >= LEAST_NORMAL * photons.sum()
+        counted = self._counted(stable, light, estimate, here)
+        return replace(problem, sigma=problem.sigma * share, counted=counted), bool(normal) or counted is not None
 
-    def _counted(self, stable: NDArray[Any], estimate: torch.Tensor, here: slice) -> Counted | None:
+    def _counted(
+        self, stable: NDArray[Any], light: NDArray[Any], estimate: torch.Tensor, here: slice
+    ) -> Counted | None:
         """Return the photons of some images, and what a stabilised estimate of all makes of them; ``None`` unless all are whole."""
         photons = np.where(self._seen, np.square(self.scaling.inverse(self._observation) / 2) - ANSCOMBE, 0)
         alone = all(isinstance(e.model, PoissonGaussian) and e.model.read_noise == 0 for e in self.estimates)
@@ -284,7 +289,7 @@ class Preparation:
             return None
         unit = np.ones((*self._stack_shape[:3], *(1,) * len(self.layout.spatial))) / self.scaling.width
         # Gains and offsets are gone where noise is stabilised.
-        light, slope = Poisson().unstabilise(stable), Poisson().stable_slope(stable)
+        slope = Poisson().stable_slope(stable)
         parts = [self._to_batch(part)[here] for part in (np.rint(photons), unit, light, slope * unit)]
         return Counted(estimate, *(torch.from_numpy(part).to(estimate) for part in parts))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scenes import rng
 
-from dip_sci.counted import LEAST, Counted
+from dip_sci.counted import ANSCOMBE, Counted
 from dip_sci.image import Image
 from dip_sci.noise import Poisson
 from dip_sci.recipe import Recipe
@@ -15,11 +15,11 @@ from dip_sci.restore import denoise
 def dealt(light, share, size=400_000, unit=0.5):
     """Both observations of a flat image, and the variance that is said of the second."""
     photons = torch.from_numpy(np.random.default_rng(1).poisson(light, (1, 1, size)).astype(np.float32))
-    mean = float(2 * unit * (photons + LEAST).sqrt().mean())
+    mean = float(2 * unit * (photons + ANSCOMBE).sqrt().mean())
     slope = unit * float(Poisson().stable_slope(np.array(mean / unit)))
     flat = torch.ones_like(photons)
     counted = Counted(mean * flat, photons, unit * flat[..., :1], light * flat, slope * flat)
-    return *counted.dealt(2 * unit * (photons + LEAST).sqrt(), share, rng()), mean, slope
+    return *counted.dealt(2 * unit * (photons + ANSCOMBE).sqrt(), share, rng()), mean, slope
 
 
 @pytest.mark.parametrize("light", [0.1, 1.0, 8.0, 200.0])
@@ -46,7 +46,7 @@ def test_parts_of_what_was_counted_are_cut_alike():
 
 
 def cells(edge=128):
-    """A tenth of a photon a voxel, at most."""
+    """A sixth of a photon a voxel, at most."""
     y, x = np.mgrid[:edge, :edge] / 16.0
     return 0.01 + 0.15 * np.exp(-((np.sin(x) + np.cos(y)) ** 2) * 3)
 
@@ -81,3 +81,13 @@ def test_among_many_photons_a_dark_ground_does_not_matter():
     light = 400 * np.maximum(cells() - 0.1, 0.0)
     result = denoised(np.random.default_rng(0).poisson(light) * np.linspace(0.95, 1.05, 128), 0)
     assert "photons are so few" not in result.report.reasons["output.classical"]
+
+
+def test_a_channel_whose_noise_is_not_of_photons_does_not_speak_for_one_with_few():
+    rng = np.random.default_rng(0)
+    few = rng.poisson(cells()) * np.linspace(0.95, 1.05, 128)
+    other = 500 + 3000 * cells() + rng.normal(0, 9, few.shape)
+    recipe = Recipe.parse({"preset": "fast", "fit": {"steps": 30}})
+    result = denoise(Image(np.stack([few, other]).astype(np.float32), "CYX"), recipe)
+    assert [sentence.split()[0] for sentence in result.report.noise] == ["Poisson-Gaussian", "Gaussian"]
+    assert "photons are so few" in result.report.reasons["output.classical"]
