@@ -256,7 +256,7 @@ def test_copies_of_a_magnitude_may_be_negative_and_still_halve_on_the_stabilised
         (PoissonGaussian(2.0, 10.0, 3.0), lambda x: stats.norm(x, np.sqrt(2 * (x - 10) + 9)).logpdf),
         (Rician(3.0), lambda x: stats.rice(x / 3.0, scale=3.0).logpdf),
     ],
-    ids=repr,
+    ids=["gaussian", "poisson", "poisson_gaussian", "rician"],
 )
 def test_likelihood_is_that_of_the_law(model, law):
     truth = np.array([15.0, 40.0, 90.0])
