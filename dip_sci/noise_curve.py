@@ -114,16 +114,28 @@ def magnitudes(found: Curve) -> tuple[Rician, float]:
     """
     from scipy.optimize import minimize_scalar
 
-    def off(log_sigma: float) -> Array:
-        model = Rician(math.exp(log_sigma))
-        # Content adds to a variance, and at a given brightness the signal is below it.
-        signal = np.sqrt(np.maximum(found.mean**2 - model.sigma**2, 0))
-        error: Array = np.arctan(2 * np.log(found.variance / model.variance(signal)))
-        return error
+    def off(log_sigma: float) -> float:
+        return float((_off(found, Rician(math.exp(log_sigma))) ** 2).sum())
 
     start = 0.5 * math.log(np.median(found.variance))
-    best = minimize_scalar(lambda s: float((off(s) ** 2).sum()), bounds=(start - 1.5, start + 1.5), method="bounded")
-    return Rician(math.exp(best.x)), float(np.std(off(best.x)) / 2 / math.sqrt(len(found)))
+    best = Rician(math.exp(minimize_scalar(off, bounds=(start - 1.5, start + 1.5), method="bounded").x))
+    return best, misfit(found, best) / 2 / math.sqrt(len(found))
+
+
+def misfit(found: Curve, model: Rician | PoissonGaussian) -> float:
+    """Scatter of the logarithms of a curve's variances about those of a model, whatever is far off."""
+    return float(np.std(_off(found, model)))
+
+
+def _off(found: Curve, model: Rician | PoissonGaussian) -> Array:
+    signal = found.mean
+    if isinstance(model, Rician):
+        # At a given brightness, a magnitude's signal is below it.
+        signal = np.sqrt(np.maximum(found.mean**2 - model.sigma**2, 0))
+    # Content adds to a variance.
+    least = 1e-9 * float(found.variance.max())
+    error: Array = np.arctan(2 * np.log(found.variance / np.maximum(model.variance(signal), least)))
+    return error
 
 
 def _line(x: Array, y: Array, *, through_zero: bool = False) -> tuple[float, float, float]:

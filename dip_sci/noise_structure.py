@@ -38,6 +38,14 @@ EVENED = {True: 1.05, False: 1.12}
 """How many times more blocks must be alike once a map of the noise's strength is taken off: for large differences, small.
 """
 
+PLACED = 1.3
+"""How many times more blocks must be alike by where they are than by their brightness: of photons, at most 1.2 times more are.
+"""
+
+CLEARLY = 2.0
+"""The same where neighbours share no noise: on weak noise, texture has 1.8 at most.
+"""
+
 FEW = 0.1
 """Share of the blocks that count as flat at least where the noise is correlated."""
 
@@ -58,6 +66,19 @@ WHITE = 0.8
 
 Correlation takes it away (a third is left at a width of 1.5 voxels, FWHM); content only adds to it.
 """
+
+LEVEL, RISE = 2.4, 3.5
+"""Ratio of the middle to the finest frequencies' power below which they hold independent noise: correlated noise weakens all the
+way to the finest (2.8 and more); and ratio of the coarse to the finest ones from which there is content as well. What scanners
+make where the finest are level rises by less (3.0).
+"""
+
+LEAST_FLOOR = 0.3
+"""Standard deviation at the finest frequencies, over all, below which they hold only what blocks spread there."""
+
+_I, _J = np.indices((EDGE, EDGE))
+_FINEST, _MIDDLE = (_I >= 12) & (_J >= 12), (_I >= 8) & (_I < 12) & (_J >= 8) & (_J < 12)
+_COARSE = (_I + _J >= 2) & (_I + _J <= 4)
 
 STEEP = 3
 """Ratio of coarse to fine power, over that of the cells with least, from which on a cell holds content."""
@@ -84,8 +105,8 @@ class Structure:
         Autocorrelation over lags -7 to 7 along Y and X, 1 at the centre; with a leading axis for lags
         -1 to 1 along Z where planes are given as neighbours.
     sd_map
-        Local standard deviation over `level`, ``(*batch, Y, X)``; ``None`` where it is about the
-        same everywhere.
+        Local standard deviation over `level`, ``(*batch, Y, X)``; ``None`` where it is about the same everywhere, or not
+        clearly another from place to place.
     """
 
     level: float
@@ -149,6 +170,7 @@ def structure(
     if len(blocks) < FEWEST // 4:
         return None
     relative, even = _evened(blocks, planes.shape)
+    clear = _alike(even) > CLEARLY * _alike(blocks)
     texture = _alike(even) < FLOOR
     lags = noise_spectrum.lags(measured_power(even, SHARE))
     # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
@@ -175,6 +197,8 @@ def structure(
         level *= size
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
+    if asked and correlated and _on_a_floor(power, level):
+        return structure(values, measured, volume=volume, white=True)
     if asked and correlated:
         evened = planes if relative is None else planes / relative
         if not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
@@ -189,7 +213,7 @@ def structure(
         lags=lags,
         correlated=correlated,
         kernel=kernel.astype(np.float32),
-        sd_map=None if relative is None else relative.reshape(values.shape).astype(np.float32),
+        sd_map=None if relative is None or not (correlated or clear) else relative.reshape(values.shape).astype(np.float32),
     )
 
 
@@ -197,12 +221,33 @@ def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Block
     """Return where the noise is how strong ``(N, Y, X)``, or ``None`` where a map is not worth it, and blocks over it."""
     strength = _local_strength(blocks, shape)
     relative = _enlarged(strength, shape)
-    plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
-    even = blocks.over(relative[plane, row + EDGE // 2, column + EDGE // 2])
+    even = blocks.over(_strength_of(blocks, relative))
     patchy = np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05)
     if _alike(even) < max(FLOOR, EVENED[bool(patchy)] * _alike(blocks)):
         return None, blocks
     return relative if patchy else None, even
+
+
+def by_place(blocks: Blocks, shape: tuple[int, ...], variance: Array) -> bool:
+    """Say whether where blocks are tells the strength of their noise better than their brightness does.
+
+    Parameters
+    ----------
+    blocks
+        Of planes of a shape ``(N, Y, X)``.
+    variance
+        Of the noise in each block by its brightness.
+    """
+    here = _strength_of(blocks, _enlarged(_local_strength(blocks, shape), shape))
+    there = np.sqrt(np.maximum(variance, 1e-9 * float(variance.max())))
+    return _alike(blocks.over(here)) > PLACED * _alike(blocks.over(there))
+
+
+def _strength_of(blocks: Blocks, relative: Array) -> Array:
+    """Return what a map of planes ``(N, Y, X)`` says of each block."""
+    plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
+    at: Array = relative[plane, row + EDGE // 2, column + EDGE // 2]
+    return at
 
 
 def _alike(blocks: Blocks) -> float:
@@ -228,6 +273,12 @@ def _white(blocks: Blocks, given: Callable[[Array], Array]) -> bool:
 def _counts(lags: tuple[float, float]) -> bool:
     low, high = sorted(map(abs, lags))
     return high > ISOTROPIC or (high > ANISOTROPIC and high - low > DIFFERENCE)
+
+
+def _on_a_floor(power: Array, level: float) -> bool:
+    """Say whether a spectrum is that of content on top of independent noise: level where it is fine, and steep below."""
+    floor, middle, coarse = (float(power[band].mean()) for band in (_FINEST, _MIDDLE, _COARSE))
+    return middle < LEVEL * floor and coarse > RISE * floor > RISE * (LEAST_FLOOR * level) ** 2
 
 
 def _flat(blocks: Blocks) -> float:

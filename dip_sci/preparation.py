@@ -416,12 +416,12 @@ class Preparation:
         given = self.recipe.noise.sigma is not None or self.recipe.noise.gain is not None
         levels = [1.0 if given else _at_most(e) for e in self.estimates]
         sd = sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
-        if not any(s.correlated and s.sd_map is not None for s in self._structures()):
+        if not any(s.sd_map is not None for s in self._structures()):
             return sd
         maps = self.layout.stack(np.ones(self._whole[self._keep].shape, np.float32))
         for index, estimate in self._each():
             found = estimate.structure
-            if found is not None and found.correlated and found.sd_map is not None:
+            if found is not None and found.sd_map is not None:
                 maps[index] = found.sd_map
         # The maps are of the whole image, the problem is of its part around the region of interest.
         inside = tuple(slice(None) if a == "S" else b for a, b in zip(self.image.axes, self._box, strict=True))
