@@ -128,10 +128,8 @@ def misfit(found: Curve, model: Rician | PoissonGaussian) -> float:
 
 
 def _off(found: Curve, model: Rician | PoissonGaussian) -> Array:
-    signal = found.mean
-    if isinstance(model, Rician):
-        # At a given brightness, a magnitude's signal is below it.
-        signal = np.sqrt(np.maximum(found.mean**2 - model.sigma**2, 0))
+    # Magnitudes are brighter than their signal.
+    signal = model.signal(found.mean) if isinstance(model, Rician) else found.mean
     # Content adds to a variance.
     least = 1e-9 * float(found.variance.max())
     error: Array = np.arctan(2 * np.log(found.variance / np.maximum(model.variance(signal), least)))

@@ -40,9 +40,9 @@ SPOTS_ERROR = 0.1
 SEVERAL, SURE = 4, 0.1
 """Brightnesses, and the largest relative standard error, with which noise without a background is taken for Rician."""
 
-UNLIKE = 2.1
+UNLIKE = 1.8
 """How many times worse the law of magnitudes may fit the variances than that of photons, which has two more parameters. It fits
-magnitudes at most 1.7 times worse, and photons at least 2.7 times.
+magnitudes at most 1.4 times worse, and photons at least 2.4 times.
 """
 
 

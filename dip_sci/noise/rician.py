@@ -44,6 +44,14 @@ class Rician:
         """
         return self.sigma * _mean(self._snr(truth))
 
+    def signal(self, mean: Array) -> Array:
+        """Return the truth whose magnitudes have a mean (Koay & Basser 2006); 0 below that of no signal."""
+        m = np.asarray(mean, np.float64) / self.sigma
+        snr = np.linspace(0, TAIL, 1000)
+        # Far up, the mean of magnitudes is nu + 1 / (2 nu).
+        beyond = 0.5 * (m + np.sqrt(np.maximum(m**2 - 2, 0)))
+        return _as_given(self.sigma * np.where(m > _mean(snr[-1:]), beyond, np.interp(m, _mean(snr), snr)), mean)
+
     def variance(self, truth: Array) -> Array:
         """See `NoiseModel`: ``2 sigma**2 + truth**2 - mean**2``, from 0.429 to 1 times ``sigma**2``."""
         return self.sigma**2 * _variance(self._snr(truth))
