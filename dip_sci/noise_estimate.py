@@ -61,12 +61,15 @@ class NoiseEstimate:
         is too small to say: the noise then counts as independent and as strong everywhere.
     error
         Relative standard error of the noise's standard deviation; 0 where it was given.
+    cut_off
+        Share of the voxels at an end of the range where the noise is cut off: they have less of it, or none.
     """
 
     model: Pointwise
     sentence: str
     structure: Structure | None = None
     error: float = 0.0
+    cut_off: float = 0.0
 
     @property
     def correlation(self) -> float:
@@ -164,10 +167,10 @@ def estimate(
             f", that of rounding to steps of {step:.4g}: what else there is is weaker",
         )
     if error is None:
-        sentence = f"{_describe(model)}{why}{_spread_out(spread)}."
-    else:
-        sentence = f"{_describe(model)}, within {2 * error:.0%}{why}{_spread_out(spread)}{_piled(values[measured])}."
-    return NoiseEstimate(model, sentence, spread, error or 0.0)
+        return NoiseEstimate(model, f"{_describe(model)}{why}{_spread_out(spread)}.", spread)
+    piled = _piled(values[measured])
+    sentence = f"{_describe(model)}, within {2 * error:.0%}{why}{_spread_out(spread)}{_cut_off(piled)}."
+    return NoiseEstimate(model, sentence, spread, error, sum(piled.values()))
 
 
 def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, step: float) -> _Found:
@@ -297,9 +300,9 @@ def _step(seen: Array) -> float:
     return float(gaps.min()) if gaps.size else 0.0
 
 
-def _piled(seen: Array) -> str:
-    """Tell of values that pile up at an end of the range, where the noise is cut off."""
-    words = ""
+def _piled(seen: Array) -> dict[float, float]:
+    """Find values that pile up at an end of the range, where the noise is cut off: their share of all, by that end."""
+    found = {}
     for end, inwards in ((float(seen.min()), 1), (float(seen.max()), -1)):
         at_end = int(np.count_nonzero(seen == end))
         others = seen[seen != end]
@@ -308,8 +311,14 @@ def _piled(seen: Array) -> str:
         following = others.min() if inwards > 0 else others.max()
         # The tail of a distribution thins out towards its end; one that was cut off does not.
         if at_end > 2 * np.count_nonzero(others == following):
-            words += f"; {at_end / seen.size:.0%} of the values are cut off at {end:.6g} and do not count"
-    return words
+            found[end] = at_end / seen.size
+    return found
+
+
+def _cut_off(piled: dict[float, float]) -> str:
+    """Tell of values that were cut off."""
+    parts = (f"; {share:.0%} of the values are cut off at {end:.6g} and do not count" for end, share in piled.items())
+    return "".join(parts)
 
 
 def _finest(planes: Array, seen: NDArray[np.bool_]) -> float:

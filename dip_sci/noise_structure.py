@@ -76,6 +76,9 @@ make where the finest are level rises by less (3.0).
 LEAST_FLOOR = 0.3
 """Standard deviation at the finest frequencies, over all, below which they hold only what blocks spread there."""
 
+ALONE = 0.1
+"""Lag-1 autocorrelation along an axis up to which noise is correlated along the other axis alone: content is along both."""
+
 _I, _J = np.indices((EDGE, EDGE))
 _FINEST, _MIDDLE = (_I >= 12) & (_J >= 12), (_I >= 8) & (_I < 12) & (_J >= 8) & (_J < 12)
 _COARSE = (_I + _J >= 2) & (_I + _J <= 4)
@@ -197,12 +200,14 @@ def structure(
         level *= size
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
-    if asked and correlated and _on_a_floor(power, level):
+    if asked and correlated and min(map(abs, lags)) > ALONE and _on_a_floor(power, level):
         return structure(values, measured, volume=volume, white=True)
     if asked and correlated:
         evened = planes if relative is None else planes / relative
         if not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
             return structure(values, measured, volume=volume, white=True)
+    if not (correlated or clear):
+        relative = None
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)
         kernel = np.stack([between * kernel, kernel, between * kernel])
@@ -213,7 +218,7 @@ def structure(
         lags=lags,
         correlated=correlated,
         kernel=kernel.astype(np.float32),
-        sd_map=None if relative is None or not (correlated or clear) else relative.reshape(values.shape).astype(np.float32),
+        sd_map=None if relative is None else relative.reshape(values.shape).astype(np.float32),
     )
 
 

@@ -396,6 +396,11 @@ class Preparation:
         """Whether photons are counted."""
         return any(isinstance(e.model, PoissonGaussian) for e in self.estimates)
 
+    @property
+    def cut_off(self) -> float:
+        """Share of the voxels whose noise is cut off at an end of the range: the mean over channels and samples."""
+        return float(np.mean([e.cut_off for e in self.estimates]))
+
     def _structures(self) -> list[Structure]:
         return [e.structure for e in self.estimates if e.structure is not None]
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 LEAST_MISS = 0.9
 """Mean square miss of predictions of hidden voxels, in variances of the noise, from which on its model is believed.
 
-They miss by the noise at least, and by all content that neighbours do not foretell.
+They miss by the noise at least, except where it is cut off, and by all content that neighbours do not foretell.
 """
 
 FAR = 2.0
@@ -213,7 +213,7 @@ class Run:
 
     def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
         miss = self._miss(problem)
-        believed = miss is None or miss > LEAST_MISS
+        believed = miss is None or miss > LEAST_MISS * (1 - self.prepared.cut_off)
         again = fitted.again if self.recipe.output.classical == "blend" and believed and known else None
         if not known:
             self.made_of = (
