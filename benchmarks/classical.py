@@ -128,6 +128,11 @@ def unbiased(magnitude: Array, sd: float) -> Array:
     return np.interp(magnitude, means, signal)
 
 
+def unbiased_bm3d(pair: Pair, noisy: Array, sd: float) -> Array:
+    """BM3D, then the bias of Rician noise taken out."""
+    return unbiased(bm3d(pair, noisy, sd), rician_sd(pair))
+
+
 def unbiased_bm4d(pair: Pair, noisy: Array, sd: float) -> Array:
     """BM4D, then the bias of Rician noise taken out."""
     return unbiased(bm4d(pair, noisy, sd), rician_sd(pair))
@@ -212,6 +217,7 @@ METHODS: dict[str, Method] = {
     "wavelet": Method(wavelet, "pywt"),
     "BM3D": Method(bm3d, "bm3d", lambda pair: pair.ndim == 2),
     "VST+BM3D": Method(bm3d, "bm3d", lambda pair: pair.kind == "counts"),
+    "unbiased BM3D": Method(unbiased_bm3d, "bm3d", lambda pair: pair.ndim == 2 and pair.kind == "rician"),
     "BM4D": Method(bm4d, "bm4d", lambda pair: pair.ndim == 3),
     "unbiased BM4D": Method(unbiased_bm4d, "bm4d", lambda pair: pair.kind == "rician"),
 }

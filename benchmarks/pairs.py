@@ -19,6 +19,9 @@ m4raw      yes       mean of the repeats before and after: the head drifts by a 
 brainweb   no        the noise-free phantom, Rician noise of 3, 7, 11 % of its maximum; measured in the foreground
 cset9      no        the picture, white noise of SD 25, not clipped; `cset9_s5`, `_s10`, `_s15`, `_s50`: of SD 5 to 50
 set12      no        the same, grey
+set14_*    no        the 14 pictures of Set14, grey: `_s5`, `_s15`: white noise of that SD; `_rising`: from SD 8 at the left
+                     to 40 at the right; `_magnitude_5`, `_12`: Rician noise of 5, 12 % of 255; `_shared_15`, `_25`: SD 25 or
+                     15 that neighbours share (FWHM 1.5, 2.5 pixels); `_cut`: SD 50, cut off at 0 and 255, whole numbers
 counts     no        whole photons, at most 1, 3 or 10 a voxel (`counts_1`, `_3`, `_10`), behind the truths of `fmd`, every
                      third of `w2s`, and three grey pictures
 ========== ========= ===========================================================================================
@@ -49,6 +52,7 @@ import pydicom
 import scipy.io
 import tifffile
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
 if TYPE_CHECKING:
@@ -327,6 +331,43 @@ def _pictures(group: str, sd: int, root: Path, crop: int | None) -> Iterator[Pai
         yield _pair(name, noisy, truth, crop, data_range=255.0)
 
 
+def _white(truth: NDArray[Any], rng: np.random.Generator, sd: float) -> NDArray[Any]:
+    return truth + rng.normal(0, sd, truth.shape)
+
+
+def _rising(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    return truth + rng.normal(0, np.linspace(8, 40, truth.shape[1]), truth.shape)
+
+
+def _magnitude(truth: NDArray[Any], rng: np.random.Generator, percent: float) -> NDArray[Any]:
+    real, imaginary = rng.normal(0, percent / 100 * 255, (2, *truth.shape))
+    return np.hypot(truth + real, imaginary)
+
+
+def _shared(truth: NDArray[Any], rng: np.random.Generator, sd: float, fwhm: float) -> NDArray[Any]:
+    noise = gaussian_filter(rng.normal(size=truth.shape), fwhm / math.sqrt(8 * math.log(2)), mode="wrap")
+    return truth + sd / noise.std() * noise
+
+
+def _cut(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    return np.clip(np.rint(_white(truth, rng, 50)), 0, 255)
+
+
+def _set14(
+    group: str,
+    add: Callable[[NDArray[Any], np.random.Generator], NDArray[Any]],
+    kind: Kind,
+    root: Path,
+    crop: int | None,
+) -> Iterator[Pair]:
+    for path in sorted((root / "classic/set14").glob("*.bmp")):
+        with Image.open(path) as file:
+            truth = _centre(np.asarray(file.convert("L")).astype(np.float64), crop)
+        name = f"{group}/{path.stem}"
+        noisy = add(truth, np.random.default_rng(zlib.crc32(name.encode())))
+        yield _pair(name, noisy, truth, crop, data_range=255.0, kind=kind)
+
+
 def _counts(peak: int, root: Path, crop: int | None) -> Iterator[Pair]:
     pictures = (p for p in _pictures("set12", PICTURE_SDS[0], root, None) if p.name in COUNTED)
     for source in (*_fmd(root, None), *list(_w2s(root, None))[::3], *pictures):
@@ -336,6 +377,17 @@ def _counts(peak: int, root: Path, crop: int | None) -> Iterator[Pair]:
         photons = np.random.default_rng(zlib.crc32(name.encode())).poisson(light)
         yield _pair(name, photons, light, crop, kind="counts")
 
+
+SET14: dict[str, tuple[Callable[[NDArray[Any], np.random.Generator], NDArray[Any]], Kind]] = {
+    "set14_s5": (partial(_white, sd=5), "white"),
+    "set14_s15": (partial(_white, sd=15), "white"),
+    "set14_rising": (_rising, "white"),
+    "set14_magnitude_5": (partial(_magnitude, percent=5), "rician"),
+    "set14_magnitude_12": (partial(_magnitude, percent=12), "rician"),
+    "set14_shared_15": (partial(_shared, sd=25, fwhm=1.5), "correlated"),
+    "set14_shared_25": (partial(_shared, sd=15, fwhm=2.5), "correlated"),
+    "set14_cut": (_cut, "white"),
+}
 
 GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     "fmd": _fmd,
@@ -353,4 +405,5 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
         for group in ("cset9", "set12")
     },
     **{f"counts_{peak}": partial(_counts, peak) for peak in PHOTONS},
+    **{name: partial(_set14, name, add, kind) for name, (add, kind) in SET14.items()},
 }

@@ -67,7 +67,7 @@ def test_the_blend_is_about_as_good_as_with_weights_from_the_truth(amount, seed)
 
 @pytest.mark.parametrize("correlated", [False, True])
 def test_little_is_not_won_at_the_risk_of_shared_noise(correlated, monkeypatch):
-    """The blend saves some of the best classical risk: enough where noise is independent, not where it is shared."""
+    """The blend saves some of the best classical risk: enough where noise is independent, only for a part where it is shared."""
     observed, truth = waves(128, 0.5)
     good = (truth + 0.35 * (observed.observation - truth))[None]
     monkeypatch.setattr(combination, "classical_methods", lambda **_: classical_methods(correlated=False)[:1])
@@ -76,11 +76,10 @@ def test_little_is_not_won_at_the_risk_of_shared_noise(correlated, monkeypatch):
     assert isinstance(found, Combination)
     (only,) = (name for name in found.weights if name.startswith("non-local means"))
     if correlated:
-        assert found.weights[only] == 1
-        assert sum(found.weights.values()) == 1
-        assert torch.equal(found.estimate[0], found.baseline)
+        assert found.weights[only] >= 1 - combination.DOUBTED
+        assert sum(found.weights.values()) == pytest.approx(1)
     else:
-        assert found.weights[only] < 1
+        assert found.weights[only] < 1 - combination.DOUBTED
 
 
 def test_a_network_that_knows_the_noise_by_heart_has_no_weight():
