@@ -230,6 +230,18 @@ def test_noise_that_is_told_too_strong_is_not_believed():
     assert "not as strong" not in right.reasons["output.classical"]
 
 
+def test_noise_that_is_cut_off_in_a_part_is_believed_elsewhere():
+    """Where the image is saturated, predictions hardly miss."""
+    image = noisy(96, 96, sigma=8)
+    values = image.array.copy()
+    values[:, 48:] += 300
+    report = denoise(
+        Image(np.minimum(values, 255), "YX"), tiny(output={"classical": "blend"}, fit={"steps": 120})
+    ).report
+    assert "are cut off at 255" in report.noise[0]
+    assert "not as strong" not in report.reasons["output.classical"]
+
+
 def test_detail_that_neighbours_do_not_foretell_is_kept_where_noise_is_weak():
     """A network that never sees the voxel it restores cannot know it: its result alone would be worse than the noisy image."""
     fine = 100 + 60 * np.sign(np.random.default_rng(5).normal(size=(16, 16))).repeat(6, axis=0).repeat(6, axis=1)

@@ -245,6 +245,14 @@ def test_copies_of_a_magnitude_may_be_negative_and_still_halve_on_the_stabilised
         np.testing.assert_allclose(model.stabilise(other) + score, model.stabilise(observed), atol=1e-9)
 
 
+@pytest.mark.parametrize("sigma", [0.1, 3.0])
+def test_the_signal_of_a_mean_magnitude(sigma):
+    model = Rician(sigma)
+    truth = sigma * np.array([0.0, 0.2, 1.0, 3.0, 8.9, 9.1, 50.0])
+    np.testing.assert_allclose(model.signal(model.mean(truth)), truth, atol=3e-3 * sigma)
+    assert model.signal(np.array([0.0, sigma])).tolist() == [0, 0]
+
+
 # Likelihood.
 
 

@@ -55,11 +55,48 @@ def test_magnitudes_without_a_background_are_known_by_avoiding_zero(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_magnitudes_of_much_darkness_are_not_taken_for_photons(seed):
+    """Their noise, too, is weaker in the dark than where there is signal."""
+    y, x = np.mgrid[:160, :160] / 160
+    noisy = Rician(40.0).sample(5 + 300 * x**4 + 20 * np.sin(9 * y) ** 2, np.random.default_rng(seed))
+    model = found(noisy).model
+    assert isinstance(model, Rician)
+    assert model.sigma == pytest.approx(40, rel=0.06)
+
+
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", ["negative", "clipped", "absolute"])
 def test_other_noise_near_zero_is_not_taken_for_rician(kind, seed):
     noisy = dark() + np.random.default_rng(seed).normal(0, 15, dark().shape)
     seen = {"negative": noisy, "clipped": np.clip(np.rint(noisy), 0, None), "absolute": np.abs(noisy)}[kind]
     assert not isinstance(found(seen).model, Rician)
+
+
+def lamps(edge=192):
+    """Some bright disks, more of them at the right."""
+    y, x = np.mgrid[:edge, :edge]
+    places = [(30, 160, 25), (110, 120, 20), (90, 50, 14), (160, 150, 22)]
+    return 40.0 + 120 * sum(np.hypot(y - v, x - u) < r for v, u, r in places)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_that_grows_from_side_to_side_is_mapped(seed):
+    """It is stronger where it is brighter, but where tells more."""
+    sd = np.linspace(5, 25, 192)
+    estimated = found(lamps() + np.random.default_rng(seed).normal(0, sd, (192, 192)))
+    assert isinstance(estimated.model, Gaussian)
+    assert not estimated.structure.correlated
+    off = estimated.model.sigma * estimated.structure.sd_map[:, 10:-10] / sd[10:-10] - 1
+    assert np.abs(off).mean() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_photons_are_not_taken_for_noise_of_a_place(seed):
+    rng = np.random.default_rng(seed)
+    estimated = found(100 + 2 * rng.poisson(lamps()) + rng.normal(0, 3, (192, 192)))
+    assert isinstance(estimated.model, PoissonGaussian)
+    assert estimated.model.gain == pytest.approx(2, rel=0.1)
+    assert estimated.structure.sd_map is None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -242,6 +279,29 @@ def test_white_noise_is_not_called_correlated(seed):
 def test_blurred_noise_is_called_correlated(seed):
     noise = gaussian_filter(np.random.default_rng(seed).normal(0, 30, (128, 128)), 1)
     assert found(ramp() + noise).correlation > 0.3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_smooth_texture_on_weak_noise_is_not_called_noise(seed):
+    """As strong noise as that, were it shared by neighbours, would be much weaker at the finest frequencies."""
+    rng = np.random.default_rng(seed)
+    texture = 80 * gaussian_filter(rng.normal(size=(192, 192)), 2)
+    estimated = found(100 + texture + rng.normal(0, 5, texture.shape))
+    assert not estimated.structure.correlated
+    assert estimated.model.sigma == pytest.approx(5, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_that_a_row_shares_is_called_correlated(seed):
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 15, (192, 192)) + rng.normal(0, 15, (192, 1))
+    assert found(lamps() + noise).structure.correlated
+
+
+@pytest.mark.parametrize("ends", [(0, 255), (-np.inf, 255), (-np.inf, np.inf)])
+def test_noise_that_is_cut_off_is_counted(ends):
+    noisy = np.clip(lamps() * 1.5 + np.random.default_rng(0).normal(0, 30, (192, 192)), *ends)
+    assert found(noisy).cut_off == pytest.approx(np.isin(noisy, ends).mean(), abs=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "f4"])

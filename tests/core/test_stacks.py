@@ -36,6 +36,15 @@ def mean_square(a, b):
     return float(np.mean((np.asarray(a, float) - b) ** 2))
 
 
+def test_noise_that_varies_from_place_to_place_does_so_for_the_network():
+    sd = np.linspace(4, 20, 160)
+    values = scene(160, 160) + np.random.default_rng(0).normal(0, sd, (160, 160))
+    (problem,) = prepared(Image(values.astype(np.float32), "YX")).problems(torch.device("cpu"))
+    strength = problem.sigma[0, 0].mean(dim=0)
+    assert strength.shape == (160,)
+    assert strength[150] / strength[10] == pytest.approx(sd[150] / sd[10], rel=0.15)
+
+
 def test_thick_planes_see_their_neighbours():
     image, clean = thick()
     alone, both = (
