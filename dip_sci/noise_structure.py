@@ -97,7 +97,7 @@ class Structure:
         Standard deviation of all of the noise, on the scale of the values that were given.
     excess
         How much stronger the noise is by all of its spectrum than by its finest frequencies, at least
-        1: correlation that does not count as such, or texture.
+        1: correlation that does not count as such, unless it is clearly texture.
     error
         Relative standard error of `level`.
     lags
@@ -200,12 +200,16 @@ def structure(
         level *= size
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
-    if asked and correlated and min(map(abs, lags)) > ALONE and _on_a_floor(power, level):
+    on_a_floor = min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
+    if asked and correlated and on_a_floor:
         return structure(values, measured, volume=volume, white=True)
     if asked and correlated:
         evened = planes if relative is None else planes / relative
         if not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
             return structure(values, measured, volume=volume, white=True)
+    excess = max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0)
+    if correlated or white or on_a_floor:
+        excess = 1.0
     if not (correlated or clear):
         relative = None
     if volume and len(planes) > 1:
@@ -213,7 +217,7 @@ def structure(
         kernel = np.stack([between * kernel, kernel, between * kernel])
     return Structure(
         level=level,
-        excess=1.0 if correlated or white else max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0),
+        excess=excess,
         error=error,
         lags=lags,
         correlated=correlated,

@@ -288,7 +288,18 @@ def test_smooth_texture_on_weak_noise_is_not_called_noise(seed):
     texture = 80 * gaussian_filter(rng.normal(size=(192, 192)), 2)
     estimated = found(100 + texture + rng.normal(0, 5, texture.shape))
     assert not estimated.structure.correlated
+    assert estimated.structure.excess == 1
     assert estimated.model.sigma == pytest.approx(5, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_texture_on_weak_noise_does_not_make_it_stronger(seed):
+    """Nor where it is so fine that noise is not even thought to be shared."""
+    rng = np.random.default_rng(seed)
+    texture = gaussian_filter(rng.normal(size=(192, 192)), 1.6)
+    estimated = found(100 + 10 / texture.std() * texture + rng.normal(0, 10, texture.shape))
+    assert not estimated.structure.correlated
+    assert estimated.structure.excess * estimated.model.sigma < 10.7
 
 
 @pytest.mark.parametrize("seed", range(4))
