@@ -43,7 +43,7 @@ PLACED = 1.3
 """
 
 CLEARLY = 2.0
-"""The same where neighbours share no noise: on weak noise, texture has 1.8 at most.
+"""How many times more blocks must be alike over a map for independent noise to go by it: on weak noise, texture has 1.8 at most.
 """
 
 FEW = 0.1
