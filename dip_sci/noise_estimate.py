@@ -121,8 +121,9 @@ def estimate(
     Notes
     -----
     Gaussian: the power at the finest frequencies of the flattest blocks (`noise_blocks`). Poisson and
-    Poisson-Gaussian: the same for each brightness, and a line through them (`noise_curve`). Rician: the
-    background, where it has Rayleigh's law (`noise_background`), or the same for each brightness, where values avoid 0.
+    Poisson-Gaussian: the same for each brightness, and a line through them (`noise_curve`), unless where it is tells the noise's
+    strength better (`noise_structure`). Rician: the background, where it has Rayleigh's law (`noise_background`), or the same for
+    each brightness, where values avoid 0.
     Photons that are counted one by one are told by a variance equal to the mean, and then known exactly (`noise_counts`).
 
     The finest frequencies see only part of correlated noise. Where the structure of the stabilised
@@ -166,11 +167,10 @@ def estimate(
             Gaussian(step / math.sqrt(12)),
             f", that of rounding to steps of {step:.4g}: what else there is is weaker",
         )
-    if error is None:
-        return NoiseEstimate(model, f"{_describe(model)}{why}{_spread_out(spread)}.", spread)
-    piled = _piled(values[measured])
-    sentence = f"{_describe(model)}, within {2 * error:.0%}{why}{_spread_out(spread)}{_cut_off(piled)}."
-    return NoiseEstimate(model, sentence, spread, error, sum(piled.values()))
+    piled = {} if error is None else _piled(values[measured])
+    within = "" if error is None else f", within {2 * error:.0%}"
+    sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_cut_off(piled)}."
+    return NoiseEstimate(model, sentence, spread, error or 0.0, sum(piled.values()))
 
 
 def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, step: float) -> _Found:

@@ -163,7 +163,8 @@ def structure(
     is sparse there, noise is not (after Ponomarenko et al. 2007). A block is judged by one half of its frequencies and
     measured at the other (`Blocks`). Of correlated noise, the spectrum is then freed of what blocks blur (`noise_spectrum`).
     Independent noise is as strong at all frequencies, and is measured at the finest ones. What seems to be correlated noise
-    may be content: the flattest spots tell, and second differences from plane to plane of a volume (`noise_spots`).
+    may be content: its spectrum tells, which is level at fine frequencies, or the flattest spots, or second differences from plane
+    to plane of a volume (`noise_spots`).
     """
     planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
@@ -201,15 +202,12 @@ def structure(
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
     on_a_floor = min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
-    if asked and correlated and on_a_floor:
-        return structure(values, measured, volume=volume, white=True)
     if asked and correlated:
         evened = planes if relative is None else planes / relative
-        if not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
+        if on_a_floor or not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
             return structure(values, measured, volume=volume, white=True)
-    excess = max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0)
-    if correlated or white or on_a_floor:
-        excess = 1.0
+    known = correlated or white or on_a_floor
+    excess = 1.0 if known else max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0)
     if not (correlated or clear):
         relative = None
     if volume and len(planes) > 1:
