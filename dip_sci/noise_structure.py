@@ -226,9 +226,7 @@ def structure(
 
 def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Blocks]:
     """Return where the noise is how strong ``(N, Y, X)``, or ``None`` where a map is not worth it, and blocks over it."""
-    strength = _local_strength(blocks, shape)
-    relative = _enlarged(strength, shape)
-    even = blocks.over(_strength_of(blocks, relative))
+    strength, relative, even = _over_place(blocks, shape)
     patchy = np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05)
     if _alike(even) < max(FLOOR, EVENED[bool(patchy)] * _alike(blocks)):
         return None, blocks
@@ -245,16 +243,16 @@ def by_place(blocks: Blocks, shape: tuple[int, ...], variance: Array) -> bool:
     variance
         Of the noise in each block by its brightness.
     """
-    here = _strength_of(blocks, _enlarged(_local_strength(blocks, shape), shape))
-    there = np.sqrt(np.maximum(variance, 1e-9 * float(variance.max())))
-    return _alike(blocks.over(here)) > PLACED * _alike(blocks.over(there))
+    by_brightness = np.sqrt(np.maximum(variance, 1e-9 * float(variance.max())))
+    return _alike(_over_place(blocks, shape)[-1]) > PLACED * _alike(blocks.over(by_brightness))
 
 
-def _strength_of(blocks: Blocks, relative: Array) -> Array:
-    """Return what a map of planes ``(N, Y, X)`` says of each block."""
+def _over_place(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array, Array, Blocks]:
+    """Return the noise's local strength, in cells and at the pixels ``(N, Y, X)``, and blocks over it."""
+    strength = _local_strength(blocks, shape)
+    relative = _enlarged(strength, shape)
     plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
-    at: Array = relative[plane, row + EDGE // 2, column + EDGE // 2]
-    return at
+    return strength, relative, blocks.over(relative[plane, row + EDGE // 2, column + EDGE // 2])
 
 
 def _alike(blocks: Blocks) -> float:

@@ -76,7 +76,7 @@ def test_little_is_not_won_at_the_risk_of_shared_noise(correlated, monkeypatch):
     assert isinstance(found, Combination)
     (only,) = (name for name in found.weights if name.startswith("non-local means"))
     if correlated:
-        assert found.weights[only] >= 1 - combination.DOUBTED
+        assert found.weights[only] == pytest.approx(1 - combination.DOUBTED)
         assert sum(found.weights.values()) == pytest.approx(1)
     else:
         assert found.weights[only] < 1 - combination.DOUBTED
