@@ -22,6 +22,9 @@ set12      no        the same, grey
 set14_*    no        the 14 pictures of Set14, grey: `_s5`, `_s15`: white noise of that SD; `_rising`: from SD 8 at the left
                      to 40 at the right; `_magnitude_5`, `_12`: Rician noise of 5, 12 % of 255; `_shared_15`, `_25`: SD 25 or
                      15 that neighbours share (FWHM 1.5, 2.5 pixels); `_cut`: SD 50, cut off at 0 and 255, whole numbers
+finer_*    no        slices of three brains (BrainWeb, mean of 152, 7 T), as scanners hand them out, interpolated: complex
+                     noise of SD 12 (of 255), only the middle of the spectrum kept, the rest 0, magnitude (`finer_13`, `_15`,
+                     `_20`: the voxels 1.33, 1.5, 2 times finer than measured); `finer_volume`: BrainWeb's by 1.5 along Y and X
 counts     no        whole photons, at most 1, 3 or 10 a voxel (`counts_1`, `_3`, `_10`), behind the truths of `fmd`, every
                      third of `w2s`, and three grey pictures
 ========== ========= ===========================================================================================
@@ -47,6 +50,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import nibabel
 import numpy as np
 import pydicom
 import scipy.io
@@ -66,9 +70,10 @@ Kind = Literal["white", "counts", "correlated", "rician"]
 SOFT_TISSUE = (-200.0, 300.0)
 PICTURE_SDS = (25, 5, 10, 15, 50)
 PHOTONS = (1, 3, 10)
+FINER = (1.33, 1.5, 2.0)
 COUNTED = ("set12/01", "set12/02", "set12/08")
 BRAINWEB_SHAPE = (64, 128, 128)
-VOLUMES = ("brainweb",)
+VOLUMES = ("brainweb", "finer_volume")
 
 
 @dataclass(frozen=True, eq=False)
@@ -368,6 +373,43 @@ def _set14(
         yield _pair(name, noisy, truth, crop, data_range=255.0, kind=kind)
 
 
+def _interpolated(truth: NDArray[Any], rng: np.random.Generator, factor: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return magnitudes with noise of SD 12 and without, of which 1 / factor was measured along Y and X."""
+    kept = np.ones(1)
+    for axis in (-2, -1):
+        frequency = np.abs(np.fft.fftfreq(truth.shape[axis])) < 0.5 / factor
+        kept = kept * (frequency[:, None] if axis == -2 else frequency)
+    signal, noise = (
+        np.fft.ifft2(np.fft.fft2(part) * kept)
+        for part in (truth, rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape))
+    )
+    return np.abs(signal.real + 12 / noise.real.std() * noise), np.abs(signal.real)
+
+
+def _brains(root: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    folder = root / "mri"
+    yield "brainweb", scipy.io.loadmat(folder / "brainweb/T1data.mat")["ima"][:, :, 90]
+    mean = nibabel.load(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+    yield "mean152", np.asarray(mean.dataobj[:, :, 90])  # type: ignore[attr-defined]
+    yield "7t", pydicom.dcmread(sorted((folder / "studyforrest_t1").glob("*.dcm"))[32]).pixel_array
+
+
+def _finer(group: str, factor: float, root: Path, crop: int | None) -> Iterator[Pair]:
+    for stem, slice_ in _brains(root):
+        name, truth = f"{group}/{stem}", _centre(slice_.astype(np.float64) * 255 / slice_.max(), crop)
+        noisy, truth = _interpolated(truth, np.random.default_rng(zlib.crc32(name.encode())), factor)
+        yield _pair(name, noisy, truth, crop, data_range=255.0, kind="rician")
+
+
+def _finer_volume(root: Path, crop: int | None) -> Iterator[Pair]:
+    volume = scipy.io.loadmat(root / "mri/brainweb/T1data.mat")["ima"].astype(np.float64)
+    truth = volume[60:108] * 255 / volume.max()
+    noisy, truth = _interpolated(truth, np.random.default_rng(0), 1.5)
+    yield _pair(
+        "finer_volume/brainweb", noisy, truth, crop, data_range=255.0, ndim=3, spacing=(1.0, 1.0, 1.0), kind="rician"
+    )
+
+
 def _counts(peak: int, root: Path, crop: int | None) -> Iterator[Pair]:
     pictures = (p for p in _pictures("set12", PICTURE_SDS[0], root, None) if p.name in COUNTED)
     for source in (*_fmd(root, None), *list(_w2s(root, None))[::3], *pictures):
@@ -406,4 +448,6 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     },
     **{f"counts_{peak}": partial(_counts, peak) for peak in PHOTONS},
     **{name: partial(_set14, name, add, kind) for name, (add, kind) in SET14.items()},
+    **{f"finer_{factor * 10:.0f}": partial(_finer, f"finer_{factor * 10:.0f}", factor) for factor in FINER},
+    "finer_volume": _finer_volume,
 }

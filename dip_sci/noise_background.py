@@ -28,6 +28,10 @@ SHAPE = 0.1
 From several coils it is more.
 """
 
+REACH = 2.0
+"""How far from their mean tiles without signal are, in standard deviations: near, as those with faint signal are not much further.
+"""
+
 SIGNAL = 3.0
 """Power, over that of the background, from which on there is signal: twice the noise."""
 
@@ -87,10 +91,23 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
     whole = _tiles(seen).all(axis=-1)
     # What was set to 0 is no noise.
     whole &= (square == 0).mean(axis=-1) < 0.2 + 0.5 * (step > 0)
-    square, detail = square[whole], _details(planes)[whole]
+    square = square[whole]
     if len(square) == 0:
         return None
     power = square.mean(axis=-1)
+    found = _empty(square, power, step)
+    if found is None:
+        return None
+    level, empty = found
+    signal = square[power > SIGNAL * level]
+    if len(signal) >= FEWEST and _calm(square[empty]) > CALMER * _calm(signal):
+        return None
+    error = float(power[empty].std()) / level / math.sqrt(np.count_nonzero(empty)) / 2
+    return Background(math.sqrt(level / 2), error)
+
+
+def _empty(square: Array, power: Array, step: float) -> tuple[float, NDArray[np.bool_]] | None:
+    """Find the tiles without signal among squared values and their means, as far from their mean as chance reaches."""
     dark = np.sort(power)[: max(FEWEST, len(power) // 50)]
     level, width = float(np.median(dark)), 1.0
     for _ in range(20):
@@ -98,18 +115,16 @@ def background(planes: Array, seen: NDArray[np.bool_], step: float) -> Backgroun
         if not inside.any():
             return None
         level = float(power[inside].mean())
-        width = 4 / math.sqrt(_shape(square[inside]) * EDGE**2)
-    empty = np.abs(power - level) <= width * level
+        # Shared noise makes tiles differ by more. There is no signal in those that are darker than the mean.
+        darker = power[power < level] / level
+        independent = 1 / (_shape(square[inside]) * EDGE**2)
+        width = REACH * math.sqrt(max(independent, float(np.mean((1 - darker) ** 2)) if darker.size else 0.0))
+    empty: NDArray[np.bool_] = np.abs(power - level) <= width * level
     tiles = square[empty]
-    if len(tiles) < max(FEWEST, SHARE * len(power)):
+    if len(tiles) < max(FEWEST, SHARE * len(power)) or abs(_shape(tiles) - 1) > SHAPE:
         return None
-    sigma = math.sqrt(level / 2)
-    if abs(_shape(tiles) - 1) > SHAPE or _unlike(np.sqrt(tiles.ravel()), sigma, step) > UNLIKE:
-        return None
-    signal = detail[power > SIGNAL * level]
-    if len(signal) >= FEWEST and np.median(detail[empty]) > CALMER * np.quantile(signal, 0.25):
-        return None
-    return Background(sigma, float(power[empty].std()) / level / math.sqrt(len(tiles)) / 2)
+    lawful = _unlike(np.sqrt(tiles.ravel()), math.sqrt(level / 2), step) <= UNLIKE
+    return (level, empty) if lawful else None
 
 
 def avoids_zero(planes: Array, seen: NDArray[np.bool_], sigma: float) -> bool:
@@ -142,13 +157,15 @@ def _tiles(planes: Array) -> Array:
     return tiles.reshape(-1, EDGE**2)
 
 
-def _details(planes: Array) -> Array:
-    """Median magnitude of each tile's finest diagonal details."""
-    p = planes.astype(np.float64)
-    detail = np.zeros_like(p)
-    detail[:, :-1, :-1] = np.abs(p[:, :-1, :-1] - p[:, 1:, :-1] - p[:, :-1, 1:] + p[:, 1:, 1:])
-    middle: Array = np.median(_tiles(detail), axis=-1)
-    return middle
+def _calm(square: Array) -> float:
+    """Magnitude of the details in the calmest quarter of tiles, given squared.
+
+    Over half a tile: shared noise is finer in magnitudes without signal than in others.
+    """
+    half = EDGE // 2
+    quarters = np.sqrt(square).reshape(-1, 2, half, 2, half)
+    detail = quarters[:, 0, :, 0] - quarters[:, 0, :, 1] - quarters[:, 1, :, 0] + quarters[:, 1, :, 1]
+    return float(np.quantile(np.median(np.abs(detail).reshape(len(square), -1), axis=-1), 0.25))
 
 
 def _shape(square: Array) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,11 @@ def waves() -> Array:
     for one, other in [(flat, flat), *_bends()]:
         found -= np.einsum("nij,i,j->n", found, one, other)[:, None, None] * np.outer(one, other)
     return found
+
+
+def fine_level(blocks: Blocks, share: float = SHARE) -> float:
+    """Measure independent noise: its standard deviation at the finest frequencies of the flattest blocks."""
+    return math.sqrt(blocks.spectrum(share)[FINE].mean())
 
 
 def finest(blocks: Blocks) -> NDArray[np.bool_]:

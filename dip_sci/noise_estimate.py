@@ -12,11 +12,11 @@ import numpy as np
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
-from dip_sci.noise_blocks import cut
+from dip_sci.noise_blocks import FEWEST, cut, fine_level
 from dip_sci.noise_counts import counts
-from dip_sci.noise_curve import curve, magnitudes, misfit, photons
+from dip_sci.noise_curve import Curve, curve, magnitudes, misfit, photons
 from dip_sci.noise_spots import drawn, spots
-from dip_sci.noise_structure import Structure, by_place, structure
+from dip_sci.noise_structure import WHITE, Structure, by_place, structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,15 @@ SPOTS_ERROR = 0.1
 """Relative standard error of noise that is measured there."""
 
 SEVERAL, SURE = 4, 0.1
-"""Brightnesses, and the largest relative standard error, with which noise without a background is taken for Rician."""
+"""Brightnesses, and the largest relative standard error, with which the noise of flat parts is taken for Rician."""
+
+EMPTY = 0.95
+"""Strength of the noise at the finest frequencies where there is signal, over that of the background, from which on this is
+taken for empty. Up to `WHITE`, it is, too, and neighbours share noise.
+"""
+
+LIT = 3.0
+"""Magnitude, over sigma, from which on their noise is that of the signal's own part, nearly: of fainter ones it is finer."""
 
 UNLIKE = 1.8
 """How many times worse the law of magnitudes may fit the variances than that of photons, which has two more parameters. It fits
@@ -146,7 +154,8 @@ def estimate(
             measured,
             volume=volume,
             correlated=None if options.spatial == "auto" else options.spatial == "correlated",
-            given=partial(_stable_variance, model) if error is None else None,
+            given=partial(_stable_variance, model) if error is None or found.whole else None,
+            lit=float(model.stabilise(np.array(LIT * model.sigma))) if isinstance(model, Rician) else None,
         )
     if spread is not None and isinstance(model, PoissonGaussian) and not spread.correlated:
         # No transform quite stabilises few photons: the map would be one of the light.
@@ -186,6 +195,12 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
     if options.model in ("auto", "rician") and not counted:
         empty = background(planes, seen, step)
     if empty is not None:
+        blocks = cut(planes, seen)
+        bright = blocks[blocks.mean >= LIT * empty.sigma]
+        there = fine_level(bright) / empty.sigma if len(bright) >= FEWEST // 4 else 1.0
+        lit = _magnitudes(curve(blocks)) if WHITE < there < EMPTY else None
+        if lit is not None:
+            return _Found(lit[0], ", from flat parts: no background is quite empty", lit[1])
         why = ", from the background, which has Rayleigh's law"
         return _Found(Rician(empty.sigma), why, empty.error, whole=True)
     lowest = float(planes[seen].min())
@@ -200,11 +215,11 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         return _Found(model, ", from flat parts, for lack of a background that has Rayleigh's law", error)
     fitted = None if rises is None or options.model == "rician" else photons(rises, options, lowest)
     told = counted or options.model != "auto"
-    if rises is not None and not told and len(rises) >= SEVERAL:
-        model, error = magnitudes(rises)
-        rising = fitted is not None and misfit(rises, model) > UNLIKE * misfit(rises, fitted[0])
-        if error < SURE and not rising and avoids_zero(planes, seen, model.sigma):
-            return _Found(model, ", from flat parts; values avoid 0 as magnitudes do", error)
+    lit = None if rises is None or told else _magnitudes(rises)
+    if rises is not None and lit is not None:
+        rising = fitted is not None and misfit(rises, lit[0]) > UNLIKE * misfit(rises, fitted[0])
+        if not rising and avoids_zero(planes, seen, lit[0].sigma):
+            return _Found(lit[0], ", from flat parts; values avoid 0 as magnitudes do", lit[1])
     if fitted is not None and (told or not by_place(blocks, planes.shape, fitted[0].variance(blocks.mean))):
         return _Found(fitted[0], ", from the variance of flat parts", fitted[1])
     why = ", from flat parts"
@@ -212,6 +227,14 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
     # What remains where the image is too small to say more; efficient to 37 %.
     return _Found(Gaussian(_finest(planes, seen)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
+
+
+def _magnitudes(found: Curve) -> tuple[Rician, float] | None:
+    """Fit the noise of magnitudes where it is known at several brightnesses, with its error where that is small."""
+    if len(found) < SEVERAL:
+        return None
+    model, error = magnitudes(found)
+    return (model, error) if error < SURE else None
 
 
 def _may_be_counts(options: NoiseOptions, lowest: float) -> bool:

@@ -70,6 +70,18 @@ def resolved(power: Array) -> Array:
     return spectrum
 
 
+def capped(spectrum: Array, variance: float) -> Array:
+    """Cap a spectrum, so that the noise has no more than its known variance: content adds to it where it is largest."""
+    if mean(spectrum) <= variance:
+        return spectrum
+    low, high = 0.0, float(spectrum.max())
+    for _ in range(40):
+        cap = (low + high) / 2
+        low, high = (low, cap) if mean(np.minimum(spectrum, cap)) > variance else (cap, high)
+    found: Array = np.minimum(spectrum, high)
+    return found
+
+
 def mean(spectrum: Array) -> float:
     """Return the variance of noise with a spectrum."""
     return float((spectrum * _weights()).sum())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci import noise_spectrum, noise_spots
-from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, finest
+from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, fine_level, finest
 from dip_sci.noise_spectrum import measured_power
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ UNEVEN = 4.0
 CELL = 8
 """Edge, in steps, of the cells in which the local strength is measured."""
 
-WHITE = 0.8
-"""Share of the noise's known standard deviation that the finest frequencies must have for it to be independent.
+WHITE, SHARED = 0.8, 0.7
+"""Share of the noise's known standard deviation from which on the finest frequencies have it to be independent, and up to
+which it is shared by neighbours.
 
 Correlation takes it away (a third is left at a width of 1.5 voxels, FWHM); content only adds to it.
 """
@@ -133,6 +134,7 @@ def structure(
     volume: bool,
     correlated: bool | None = None,
     given: Callable[[Array], Array] | None = None,
+    lit: float | None = None,
     white: bool = False,
 ) -> Structure | None:
     """Measure how the noise of one image is spread.
@@ -149,6 +151,8 @@ def structure(
         Whether the noise is; ``None`` to find out.
     given
         Where it is known how strong all of the noise is: its variance on the scale of `values`, given their local mean.
+    lit
+        Local mean from which on there is signal, where without signal the noise has another correlation.
     white
         Whether it is known to be independent.
 
@@ -173,15 +177,22 @@ def structure(
     blocks = cut(planes, seen)
     if len(blocks) < FEWEST // 4:
         return None
+    asked, told = correlated is None, False
+    if lit is not None and given is not None:
+        signal = blocks[blocks.mean >= lit]
+        if len(signal) >= FEWEST // 4 and (correlated or (asked and _at_finest(signal, given) < SHARED)):
+            blocks, correlated, told = signal, True, True
     relative, even = _evened(blocks, planes.shape)
     clear = _alike(even) > CLEARLY * _alike(blocks)
+    if told and not clear:
+        # Where the noise's strength is known, its law holds everywhere: a map would be one of content.
+        relative, even = None, blocks
     texture = _alike(even) < FLOOR
     lags = noise_spectrum.lags(measured_power(even, SHARE))
     # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
     bright = even[even.mean >= np.median(even.mean)]
     lags_bright = noise_spectrum.lags(measured_power(bright, SHARE))
-    white = white or (correlated is None and given is not None and _white(blocks, given))
-    asked = correlated is None
+    white = white or (correlated is None and given is not None and _at_finest(blocks, given) > WHITE)
     if correlated is None:
         correlated = not (white or texture) and (_counts(lags) or _counts(lags_bright))
     if correlated and not _counts(lags) and _counts(lags_bright):
@@ -193,6 +204,8 @@ def structure(
     if not power.any():
         return None
     spectrum = noise_spectrum.resolved(power) if correlated else noise_spectrum.as_measured(power)
+    if correlated and given is not None and relative is None:
+        spectrum = noise_spectrum.capped(spectrum, float(np.mean(given(even.mean))))
     level, error = _level(even, share, spectrum if correlated else None)
     size = 1.0
     if relative is not None:
@@ -202,7 +215,7 @@ def structure(
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
     on_a_floor = min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
-    if asked and correlated:
+    if asked and correlated and not told:
         evened = planes if relative is None else planes / relative
         if on_a_floor or not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
             return structure(values, measured, volume=volume, white=True)
@@ -269,10 +282,10 @@ def _scatter(spectrum: Array) -> float:
     return math.sqrt(2 * float((spectrum**2).sum())) / total if total > 0 else 0.0
 
 
-def _white(blocks: Blocks, given: Callable[[Array], Array]) -> bool:
-    """Say whether noise of a known variance is all there at the finest frequencies."""
+def _at_finest(blocks: Blocks, given: Callable[[Array], Array]) -> float:
+    """Measure noise at the finest frequencies, over its known standard deviation."""
     known = blocks.over(np.sqrt(np.maximum(given(blocks.mean), 1e-6)))
-    return _level(known, SHARE, None)[0] > WHITE
+    return fine_level(known)
 
 
 def _counts(lags: tuple[float, float]) -> bool:
@@ -305,7 +318,7 @@ def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float,
     blocks that are nearly as flat.
     """
     if spectrum is None:
-        level, wider = (math.sqrt(blocks.spectrum(share)[FINE].mean()) for share in (SHARE, 3 * SHARE))
+        level, wider = fine_level(blocks), fine_level(blocks, 3 * SHARE)
         independent = blocks.area(SHARE) / EDGE**2 * FINE.sum()
         return level, math.hypot(2 * (wider / level - 1), 1.3 / math.sqrt(2 * independent), 0.005)
     level = math.sqrt(noise_spectrum.mean(spectrum))

@@ -470,3 +470,65 @@ def test_a_white_spectrum_is_flat():
     for spectrum in (noise_spectrum.resolved(power), noise_spectrum.as_measured(power)):
         assert noise_spectrum.mean(spectrum) == pytest.approx(1, rel=0.02)
         assert np.abs(spectrum - 1).mean() < 0.08
+
+
+def interpolated(truth, sigma, finer, seed):
+    """Magnitudes of which the middle of the spectrum was measured, as scanners hand them out; and their lag-1 autocorrelation."""
+    rng = np.random.default_rng(seed)
+    kept = np.ones(truth.shape)
+    for axis in (-2, -1):
+        frequency = np.abs(np.fft.fftfreq(truth.shape[axis])) < 0.5 / finer
+        kept *= frequency[:, None] if axis == -2 else frequency
+    noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)) * kept)
+    signal = np.fft.ifft2(np.fft.fft2(truth) * kept).real
+    correlation = np.fft.ifft2(kept).real
+    return np.abs(signal + sigma / noise.real.std() * noise), correlation[0, 1] / correlation[0, 0]
+
+
+def head(size=256):
+    """Bright tissue with some texture and folds, in an empty background."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    tissue = 160 + 30 * np.sin(9 * x) * np.cos(7 * y) + 40 * (np.sin(40 * np.hypot(x, y - 0.2)) > 0.8)
+    return np.where(np.hypot(x / 0.7, y / 0.85) < 1, tissue, 0)
+
+
+@pytest.mark.parametrize("finer", [1.33, 1.5, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_magnitudes_that_a_scanner_interpolated_share_their_noise(finer, seed):
+    noisy, lag = interpolated(head(), 12, finer, seed)
+    estimate = found(noisy)
+    assert isinstance(estimate.model, Rician)
+    assert estimate.model.sigma == pytest.approx(12, rel=0.05)
+    assert estimate.structure.correlated
+    assert estimate.structure.sd_map is None
+    assert estimate.structure.level == pytest.approx(1, abs=0.15)
+    assert estimate.structure.plane_kernel[7, 8] == pytest.approx(lag, abs=0.12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_magnitudes_that_were_not_interpolated_share_none(seed):
+    estimate = found(Rician(12).sample(head(), np.random.default_rng(seed)))
+    assert estimate.model.sigma == pytest.approx(12, rel=0.03)
+    assert not estimate.structure.correlated
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_darkness_that_is_not_quite_empty_is_no_background(seed):
+    """Signal a little under the noise still looks like none, and the noise stronger than it is."""
+    y, x = np.mgrid[-1:1:256j, -1:1:256j]
+    truth = np.where(np.hypot(x / 0.7, y / 0.85) < 1, 160 + 60 * x, 8 + 6 * np.sin(3 * x) * np.sin(4 * y))
+    noisy = Rician(12).sample(truth, np.random.default_rng(seed))
+    assert found(noisy).model.sigma == pytest.approx(12, rel=0.06)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_known_strength_caps_the_spectrum(seed):
+    """What is over it is content."""
+    rng = np.random.default_rng(seed)
+    smooth = np.full((17, 17), 1.0)
+    smooth[:9, :9] = 1 + rng.uniform(3, 9, (9, 9))
+    capped = noise_spectrum.capped(smooth, 1.2)
+    assert noise_spectrum.mean(capped) == pytest.approx(1.2, rel=1e-6)
+    assert np.all(capped <= smooth)
+    assert np.array_equal(capped[9:], smooth[9:])
+    assert np.array_equal(noise_spectrum.capped(smooth, 100.0), smooth)
