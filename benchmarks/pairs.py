@@ -21,7 +21,8 @@ cset9      no        the picture, white noise of SD 25, not clipped; `cset9_s5`,
 set12      no        the same, grey
 set14_*    no        the 14 pictures of Set14, grey: `_s5`, `_s15`: white noise of that SD; `_rising`: from SD 8 at the left
                      to 40 at the right; `_magnitude_5`, `_12`: Rician noise of 5, 12 % of 255; `_shared_15`, `_25`: SD 25 or
-                     15 that neighbours share (FWHM 1.5, 2.5 pixels); `_cut`: SD 50, cut off at 0 and 255, whole numbers
+                     15 that neighbours share (FWHM 1.5, 2.5 pixels); `_cut`: SD 50, cut off at 0 and 255, whole numbers;
+                     `_turned`: white noise of SD 20, then turned by 7 degrees, bilinear
 finer_*    no        slices of three brains (BrainWeb, mean of 152, 7 T), as scanners hand them out, interpolated: complex
                      noise of SD 12 (of 255), only the middle of the spectrum kept, the rest 0, magnitude (`finer_13`, `_15`,
                      `_20`: the voxels 1.33, 1.5, 2 times finer than measured); `finer_volume`: BrainWeb's by 1.5 along Y and X
@@ -56,7 +57,7 @@ import pydicom
 import scipy.io
 import tifffile
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, rotate
 from skimage.metrics import structural_similarity
 
 if TYPE_CHECKING:
@@ -365,12 +366,26 @@ def _set14(
     root: Path,
     crop: int | None,
 ) -> Iterator[Pair]:
-    for path in sorted((root / "classic/set14").glob("*.bmp")):
-        with Image.open(path) as file:
-            truth = _centre(np.asarray(file.convert("L")).astype(np.float64), crop)
-        name = f"{group}/{path.stem}"
+    for stem, truth in _grey(root, crop):
+        name = f"{group}/{stem}"
         noisy = add(truth, np.random.default_rng(zlib.crc32(name.encode())))
         yield _pair(name, noisy, truth, crop, data_range=255.0, kind=kind)
+
+
+def _turned(root: Path, crop: int | None) -> Iterator[Pair]:
+    for stem, picture in _grey(root, crop):
+        name = f"set14_turned/{stem}"
+        noisy, truth = (
+            rotate(values, 7, reshape=False, order=1, mode="reflect")
+            for values in (_white(picture, np.random.default_rng(zlib.crc32(name.encode())), 20), picture)
+        )
+        yield _pair(name, noisy, truth, crop, data_range=255.0, kind="correlated")
+
+
+def _grey(root: Path, crop: int | None) -> Iterator[tuple[str, NDArray[Any]]]:
+    for path in sorted((root / "classic/set14").glob("*.bmp")):
+        with Image.open(path) as file:
+            yield path.stem, _centre(np.asarray(file.convert("L")).astype(np.float64), crop)
 
 
 def _interpolated(truth: NDArray[Any], rng: np.random.Generator, factor: float) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -449,5 +464,6 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     **{f"counts_{peak}": partial(_counts, peak) for peak in PHOTONS},
     **{name: partial(_set14, name, add, kind) for name, (add, kind) in SET14.items()},
     **{f"finer_{factor * 10:.0f}": partial(_finer, f"finer_{factor * 10:.0f}", factor) for factor in FINER},
+    "set14_turned": _turned,
     "finer_volume": _finer_volume,
 }

@@ -110,12 +110,21 @@ def share(
     volume
         Whether the planes are neighbours in space.
     """
-    white, noise = drawn(None).steepness, drawn(kernel).steepness
     if volume and len(planes) > 2:
-        bent = planes[2:] - 2 * planes[1:-1] + planes[:-2]
-        found, least = spots(bent, seen[2:] & seen[1:-1] & seen[:-2]), STEEP_BETWEEN
+        planes, seen = planes[2:] - 2 * planes[1:-1] + planes[:-2], seen[2:] & seen[1:-1] & seen[:-2]
+        least = STEEP_BETWEEN
     elif abs(lags[0] - lags[1]) < ALONG_ONE:
-        found, least = spots(planes, seen), STEEP
+        least = STEEP
     else:
         return True
-    return found is None or found.steepness - white > least * (noise - white)
+    found = steepness(planes, seen, kernel)
+    return found is None or found[0] > least * found[1]
+
+
+def steepness(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Measure how much steeper than that of white noise the spectrum of the flattest spots is, and that of noise with a `kernel`.
+
+    ``None`` where there are too few spots.
+    """
+    white, noise, found = drawn(None).steepness, drawn(kernel).steepness, spots(planes, seen)
+    return None if found is None else (found.steepness - white, noise - white)

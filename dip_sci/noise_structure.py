@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +80,13 @@ LEAST_FLOOR = 0.3
 
 ALONE = 0.1
 """Lag-1 autocorrelation along an axis up to which noise is correlated along the other axis alone: content is along both."""
+
+SLIGHT, PLAIN, STEEPER = 0.2, 0.3, 1.15
+"""Of images that were interpolated: lag-1 autocorrelation along both axes, share of the blocks that are alike but for chance, and
+steepness of the flattest spots' spectrum, over that of the noise that was found, from which on neighbours share noise.
+
+On independent noise, texture has up to 1.0 where as many blocks are alike; bilinear interpolation makes 1.2 to 1.4.
+"""
 
 _I, _J = np.indices((EDGE, EDGE))
 _FINEST, _MIDDLE = (_I >= 12) & (_J >= 12), (_I >= 8) & (_I < 12) & (_J >= 8) & (_J < 12)
@@ -177,14 +185,16 @@ def structure(
     blocks = cut(planes, seen)
     if len(blocks) < FEWEST // 4:
         return None
-    asked, told = correlated is None, False
-    if lit is not None and given is not None:
-        signal = blocks[blocks.mean >= lit]
-        if len(signal) >= FEWEST // 4 and (correlated or (asked and _at_finest(signal, given) < SHARED)):
-            blocks, correlated, told = signal, True, True
+    again = partial(structure, values, measured, volume=volume)
+    asked = correlated is None
+    signal = None if lit is None else blocks[blocks.mean >= lit]
+    if signal is not None and len(signal) >= FEWEST // 4 and given is not None:
+        if asked and _at_finest(signal, given) < SHARED:
+            return again(correlated=True, given=given, lit=lit)
+        blocks = signal if correlated else blocks
     relative, even = _evened(blocks, planes.shape)
     clear = _alike(even) > CLEARLY * _alike(blocks)
-    if told and not clear:
+    if blocks is signal and not clear:
         # Where the noise's strength is known, its law holds everywhere: a map would be one of content.
         relative, even = None, blocks
     texture = _alike(even) < FLOOR
@@ -193,7 +203,10 @@ def structure(
     bright = even[even.mean >= np.median(even.mean)]
     lags_bright = noise_spectrum.lags(measured_power(bright, SHARE))
     white = white or (correlated is None and given is not None and _at_finest(blocks, given) > WHITE)
+    evened = planes if relative is None else planes / relative
     if correlated is None:
+        if not white and _resampled(even, lags, evened, seen):
+            return again(correlated=True, given=given, lit=lit)
         correlated = not (white or texture) and (_counts(lags) or _counts(lags_bright))
     if correlated and not _counts(lags) and _counts(lags_bright):
         even, lags = bright, lags_bright
@@ -215,10 +228,9 @@ def structure(
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
     on_a_floor = min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
-    if asked and correlated and not told:
-        evened = planes if relative is None else planes / relative
-        if on_a_floor or not noise_spots.share(evened, seen, kernel.astype(np.float32), lags, volume=volume):
-            return structure(values, measured, volume=volume, white=True)
+    shared = partial(noise_spots.share, evened, seen, kernel.astype(np.float32), lags, volume=volume)
+    if asked and correlated and (on_a_floor or not shared()):
+        return again(white=True)
     known = correlated or white or on_a_floor
     excess = 1.0 if known else max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0)
     if not (correlated or clear):
@@ -244,6 +256,19 @@ def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Block
     if _alike(even) < max(FLOOR, EVENED[bool(patchy)] * _alike(blocks)):
         return None, blocks
     return relative if patchy else None, even
+
+
+def _resampled(blocks: Blocks, lags: tuple[float, float], planes: Array, seen: NDArray[np.bool_]) -> bool:
+    """Say whether neighbours share noise as where an image was rotated or moved by parts of a voxel.
+
+    Interpolation shares it less than a scanner does, and more at some places than at others: in the flattest spots.
+    """
+    if min(lags) < SLIGHT or _alike(blocks) < PLAIN:
+        return False
+    spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
+    kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
+    found = noise_spots.steepness(planes, seen, kernel)
+    return found is not None and found[0] > STEEPER * found[1]
 
 
 def by_place(blocks: Blocks, shape: tuple[int, ...], variance: Array) -> bool:
@@ -296,7 +321,7 @@ def _counts(lags: tuple[float, float]) -> bool:
 def _on_a_floor(power: Array, level: float) -> bool:
     """Say whether a spectrum is that of content on top of independent noise: level where it is fine, and steep below."""
     floor, middle, coarse = (float(power[band].mean()) for band in (_FINEST, _MIDDLE, _COARSE))
-    return middle < LEVEL * floor and coarse > RISE * floor > RISE * (LEAST_FLOOR * level) ** 2
+    return floor / LEVEL < middle < LEVEL * floor and coarse > RISE * floor > RISE * (LEAST_FLOOR * level) ** 2
 
 
 def _flat(blocks: Blocks) -> float:
