@@ -38,6 +38,7 @@ PHOTONS = [(peak, read) for peak in (10, 30, 100, 1000) for read in (0.0, 2.0, 8
 CAMERA = PoissonGaussian(2.0, 100.0, 0.0)
 SHAPES = ("fwhm 1", "fwhm 1.5", "fwhm 2", "fwhm 3", "ct ramp")
 REAL = ("fmd", "w2s", "bacteria", "oct", "lcd", "mayo", "m4raw", "brainweb")
+INTERPOLATED = ("finer_13", "finer_15", "finer_20", "finer_volume", "set14_turned")
 FLAT = "flat image"
 FOUR = ("set12/09", "set12/12", "cset9/F16_512rgb", "fmd/BPAE_G")
 """Contents for what takes longer."""
@@ -239,6 +240,16 @@ def dense(rows: Rows) -> None:
             rows.add(f"{name} {sigma}", name, _over(found, truth) / sigma - 1, stated(found))
 
 
+def interpolated(rows: Rows) -> None:
+    """Noise that interpolation shares: magnitudes finer than they were measured, pictures that were turned; where there is signal."""
+    for group in INTERPOLATED:
+        for pair in pairs(group=group):
+            found = estimate(pair.noisy, volume=pair.ndim == 3)
+            bright = pair.truth > (50 if pair.kind == "rician" else 0)
+            sd = float((pair.noisy - pair.truth)[bright].std())
+            rows.add(group, pair.name, _over(found, pair.truth[bright]) / sd - 1, stated(found))
+
+
 def real(rows: Rows) -> None:
     """Real pairs: the noise's standard deviation against that of noisy less truth, over thirds by brightness."""
     for group in REAL:
@@ -261,7 +272,7 @@ def _over(found: NoiseEstimate, truth: Array) -> float:
 
 
 TABLES: dict[str, Callable[[Rows], None]] = {
-    f.__name__: f for f in (gaussian, photons, rician, correlated, uneven, dense, real)
+    f.__name__: f for f in (gaussian, photons, rician, correlated, uneven, dense, interpolated, real)
 }
 
 

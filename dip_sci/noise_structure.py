@@ -82,8 +82,8 @@ ALONE = 0.1
 """Lag-1 autocorrelation along an axis up to which noise is correlated along the other axis alone: content is along both."""
 
 SLIGHT, PLAIN, STEEPER = (0.2, 0.4), 0.3, 1.15
-"""Least and largest lag-1 autocorrelation along both axes, share of the blocks that are alike but for chance, and steepness of the flattest spots'
-spectrum, over that of the noise that was found, from which on an image counts as interpolated.
+"""Least and largest lag-1 autocorrelation along both axes of an image that counts as interpolated; share of its blocks that are
+alike but for chance, and steepness of its flattest spots' spectrum, over that of the noise that was found, at least.
 
 On independent noise, texture has up to 1.0 where as many blocks are alike; bilinear interpolation makes 1.2 to 1.4.
 """
