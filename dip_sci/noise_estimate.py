@@ -191,18 +191,10 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         return _Found(Gaussian(1.0), ", assumed: the image is constant", error=None)
     # A camera's offset or read noise given without a gain still says that photons are counted.
     counted = options.model in ("poisson", "poisson_gaussian") or not (options.offset is options.read_noise is None)
-    empty = None
     if options.model in ("auto", "rician") and not counted:
-        empty = background(planes, seen, step)
-    if empty is not None:
-        blocks = cut(planes, seen)
-        bright = blocks[blocks.mean >= LIT * empty.sigma]
-        there = fine_level(bright) / empty.sigma if len(bright) >= FEWEST // 4 else 1.0
-        lit = _magnitudes(curve(blocks)) if WHITE < there < EMPTY else None
-        if lit is not None:
-            return _Found(lit[0], ", from flat parts: no background is quite empty", lit[1])
-        why = ", from the background, which has Rayleigh's law"
-        return _Found(Rician(empty.sigma), why, empty.error, whole=True)
+        dark = _beside_background(planes, seen, step)
+        if dark is not None:
+            return dark
     lowest = float(planes[seen].min())
     if _may_be_counts(options, lowest):
         single = counts(planes, seen, step)
@@ -227,6 +219,21 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
     # What remains where the image is too small to say more; efficient to 37 %.
     return _Found(Gaussian(_finest(planes, seen)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
+
+
+def _beside_background(planes: Array, seen: NDArray[np.bool_], step: float) -> _Found | None:
+    """Find how magnitudes scatter that have a background without signal, or nearly without."""
+    empty = background(planes, seen, step)
+    if empty is None:
+        return None
+    blocks = cut(planes, seen)
+    bright = blocks[blocks.mean >= LIT * empty.sigma]
+    there = fine_level(bright) / empty.sigma if len(bright) >= FEWEST // 4 else 1.0
+    flat = _magnitudes(curve(blocks)) if WHITE < there < EMPTY else None
+    if flat is not None and flat[0].sigma < empty.sigma:
+        return _Found(flat[0], ", from flat parts: no background is quite empty", flat[1])
+    why = ", from the background, which has Rayleigh's law"
+    return _Found(Rician(empty.sigma), why, empty.error, whole=True)
 
 
 def _magnitudes(found: Curve) -> tuple[Rician, float] | None:
