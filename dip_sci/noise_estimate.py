@@ -15,8 +15,9 @@ from dip_sci.noise_background import avoids_zero, background
 from dip_sci.noise_blocks import FEWEST, cut, fine_level
 from dip_sci.noise_counts import counts
 from dip_sci.noise_curve import Curve, curve, magnitudes, misfit, photons
+from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
-from dip_sci.noise_structure import WHITE, Structure, by_place, structure
+from dip_sci.noise_structure import SLIGHT, Structure, by_place, structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +43,7 @@ SEVERAL, SURE = 4, 0.1
 
 EMPTY = 0.95
 """Strength of the noise at the finest frequencies where there is signal, over that of the background, from which on this is
-taken for empty. Up to `WHITE`, it is, too, and neighbours share noise.
+taken for empty. It is, too, where neighbours share noise.
 """
 
 LIT = 3.0
@@ -228,8 +229,9 @@ def _beside_background(planes: Array, seen: NDArray[np.bool_], step: float) -> _
         return None
     blocks = cut(planes, seen)
     bright = blocks[blocks.mean >= LIT * empty.sigma]
-    there = fine_level(bright) / empty.sigma if len(bright) >= FEWEST // 4 else 1.0
-    flat = _magnitudes(curve(blocks)) if WHITE < there < EMPTY else None
+    told = len(bright) >= FEWEST // 4
+    weaker = told and fine_level(bright) < EMPTY * empty.sigma and max(measured_lags(bright)) < SLIGHT[0]
+    flat = _magnitudes(curve(blocks)) if weaker else None
     if flat is not None and flat[0].sigma < empty.sigma:
         return _Found(flat[0], ", from flat parts: no background is quite empty", flat[1])
     why = ", from the background, which has Rayleigh's law"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci.noise_blocks import EDGE, FEWEST, HALVES, Blocks, waves
+from dip_sci.noise_blocks import EDGE, FEWEST, HALVES, SHARE, Blocks, waves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,6 +103,11 @@ def lags(power: Array) -> tuple[float, float]:
     weighted = as_measured(power) * _weights()
     total = weighted.sum() + 1e-300
     return float((weighted * cosine).sum() / total), float((weighted * cosine[:, None]).sum() / total)
+
+
+def measured_lags(blocks: Blocks, share: float = SHARE) -> tuple[float, float]:
+    """Measure the lag-1 autocorrelations along X and along Y of the noise of the flattest blocks."""
+    return lags(measured_power(blocks, share))
 
 
 def _continued(power: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dip_sci import noise_spectrum, noise_spots
 from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, fine_level, finest
-from dip_sci.noise_spectrum import measured_power
+from dip_sci.noise_spectrum import measured_lags, measured_power
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,9 +62,8 @@ UNEVEN = 4.0
 CELL = 8
 """Edge, in steps, of the cells in which the local strength is measured."""
 
-WHITE, SHARED = 0.8, 0.7
-"""Share of the noise's known standard deviation from which on the finest frequencies have it to be independent, and up to
-which it is shared by neighbours.
+WHITE = 0.8
+"""Share of the noise's known standard deviation that the finest frequencies must have for it to be independent.
 
 Correlation takes it away (a third is left at a width of 1.5 voxels, FWHM); content only adds to it.
 """
@@ -187,26 +186,28 @@ def structure(
         return None
     again = partial(structure, values, measured, volume=volume)
     asked = correlated is None
-    signal = None if lit is None else blocks[blocks.mean >= lit]
-    if signal is not None and len(signal) >= FEWEST // 4 and given is not None:
-        if asked and _at_finest(signal, given) < SHARED:
+    signal = blocks if lit is None else blocks[blocks.mean >= lit]
+    signal = signal if len(signal) >= FEWEST // 4 else blocks
+    if asked and given is not None:
+        white = _at_finest(signal, given) > WHITE
+        if signal is not blocks and not white and max(measured_lags(signal)) > SLIGHT[0]:
             return again(correlated=True, given=given, lit=lit)
-        blocks = signal if correlated else blocks
+    only_lit = bool(correlated) and given is not None and signal is not blocks
+    blocks = signal if only_lit else blocks
     relative, even = _evened(blocks, planes.shape)
     clear = _alike(even) > CLEARLY * _alike(blocks)
-    if blocks is signal and not clear:
+    if only_lit and not clear:
         # Where the noise's strength is known, its law holds everywhere: a map would be one of content.
         relative, even = None, blocks
     texture = _alike(even) < FLOOR
     evened = planes if relative is None else planes / relative
-    white = white or (asked and given is not None and _at_finest(blocks, given) > WHITE)
     resampled = asked and not white and _resampled(even, evened, seen)
     sample = _sample(even)
     if correlated is None:
-        correlated = not (white or texture or resampled) and _counts(_lags(sample))
+        correlated = not (white or texture or resampled) and _counts(measured_lags(sample))
     even = sample if correlated else even
     share = _flat(even) if correlated else SHARE
-    power, lags = (np.ones((EDGE, EDGE)), (0.0, 0.0)) if white else (measured_power(even, share), _lags(even))
+    power, lags = (np.ones((EDGE, EDGE)), (0.0, 0.0)) if white else (measured_power(even, share), measured_lags(even))
     if not power.any():
         return None
     spectrum = noise_spectrum.resolved(power) if correlated else noise_spectrum.as_measured(power)
@@ -257,11 +258,7 @@ def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Block
 def _sample(blocks: Blocks) -> Blocks:
     """Choose the blocks that show whether noise is shared: the background of a magnitude image is no sample of its noise."""
     bright = blocks[blocks.mean >= np.median(blocks.mean)]
-    return bright if _counts(_lags(bright)) and not _counts(_lags(blocks)) else blocks
-
-
-def _lags(blocks: Blocks) -> tuple[float, float]:
-    return noise_spectrum.lags(measured_power(blocks, SHARE))
+    return bright if _counts(measured_lags(bright)) and not _counts(measured_lags(blocks)) else blocks
 
 
 def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
@@ -269,7 +266,7 @@ def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
 
     Interpolation shares it less than a scanner does, and more at some places than at others: in the flattest spots.
     """
-    low, high = sorted(_lags(blocks))
+    low, high = sorted(measured_lags(blocks))
     if low < SLIGHT[0] or high > SLIGHT[1] or _alike(blocks) < PLAIN:
         return False
     spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))

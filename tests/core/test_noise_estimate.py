@@ -472,11 +472,11 @@ def test_a_white_spectrum_is_flat():
         assert np.abs(spectrum - 1).mean() < 0.08
 
 
-def interpolated(truth, sigma, finer, seed):
+def interpolated(truth, sigma, finer, seed, axes=(-2, -1)):
     """Magnitudes of which the middle of the spectrum was measured, as scanners hand them out; and their lag-1 autocorrelation."""
     rng = np.random.default_rng(seed)
     kept = np.ones(truth.shape)
-    for axis in (-2, -1):
+    for axis in axes:
         frequency = np.abs(np.fft.fftfreq(truth.shape[axis])) < 0.5 / finer
         kept *= frequency[:, None] if axis == -2 else frequency
     noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)) * kept)
@@ -503,6 +503,24 @@ def test_magnitudes_that_a_scanner_interpolated_share_their_noise(finer, seed):
     assert estimate.structure.sd_map is None
     assert estimate.structure.level == pytest.approx(1, abs=0.15)
     assert estimate.structure.plane_kernel[7, 8] == pytest.approx(lag, abs=0.12)
+
+
+@pytest.mark.parametrize("finer", [1.5, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_magnitudes_that_were_interpolated_along_one_axis_share_noise_along_it(finer, seed):
+    noisy, lag = interpolated(head(), 12, finer, seed, axes=(-1,))
+    estimate = found(noisy)
+    assert estimate.model.sigma == pytest.approx(12, rel=0.05)
+    assert estimate.structure.correlated
+    along, across = estimate.structure.plane_kernel[7, 8], estimate.structure.plane_kernel[8, 7]
+    assert along == pytest.approx(lag, abs=0.12)
+    assert abs(across) < 0.2
+
+
+@pytest.mark.parametrize("sigma", [12, 18, 24])
+def test_a_strength_that_is_given_too_large_makes_no_noise_shared(sigma):
+    noisy = Rician(12).sample(head(), np.random.default_rng(0))
+    assert not found(noisy, model="rician", sigma=sigma).structure.correlated
 
 
 @pytest.mark.parametrize("seed", range(3))
