@@ -186,8 +186,7 @@ def structure(
         return None
     again = partial(structure, values, measured, volume=volume)
     asked = correlated is None
-    signal = blocks if lit is None else blocks[blocks.mean >= lit]
-    signal = signal if len(signal) >= FEWEST // 4 else blocks
+    signal = blocks if lit is None else _with_signal(blocks, lit)
     if asked and given is not None:
         white = _at_finest(signal, given) > WHITE
         if signal is not blocks and not white and max(measured_lags(signal)) > SLIGHT[0]:
@@ -199,13 +198,11 @@ def structure(
     if only_lit and not clear:
         # Where the noise's strength is known, its law holds everywhere: a map would be one of content.
         relative, even = None, blocks
-    texture = _alike(even) < FLOOR
     evened = planes if relative is None else planes / relative
     resampled = asked and not white and _resampled(even, evened, seen)
-    sample = _sample(even)
     if correlated is None:
-        correlated = not (white or texture or resampled) and _counts(measured_lags(sample))
-    even = sample if correlated else even
+        correlated = not (white or resampled) and _alike(even) >= FLOOR and _counts(measured_lags(_sample(even)))
+    even = _sample(even) if correlated else even
     share = _flat(even) if correlated else SHARE
     power, lags = (np.ones((EDGE, EDGE)), (0.0, 0.0)) if white else (measured_power(even, share), measured_lags(even))
     if not power.any():
@@ -253,6 +250,12 @@ def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Block
     if _alike(even) < max(FLOOR, EVENED[bool(patchy)] * _alike(blocks)):
         return None, blocks
     return relative if patchy else None, even
+
+
+def _with_signal(blocks: Blocks, least: float) -> Blocks:
+    """Leave out the blocks without signal, unless there are hardly any others."""
+    signal = blocks[blocks.mean >= least]
+    return signal if len(signal) >= FEWEST // 4 else blocks
 
 
 def _sample(blocks: Blocks) -> Blocks:
