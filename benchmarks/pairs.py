@@ -19,6 +19,9 @@ m4raw      yes       mean of the repeats before and after: the head drifts by a 
 brainweb   no        the noise-free phantom, Rician noise of 3, 7, 11 % of its maximum; measured in the foreground
 cset9      no        the picture, white noise of SD 25, not clipped; `cset9_s5`, `_s10`, `_s15`, `_s50`: of SD 5 to 50
 set12      no        the same, grey
+cset9_*    no        noise of SD 20 that the colours share: `_jpeg`: white, then whole numbers from 0 to 255, then JPEG of quality
+                     85, whose colours are half as fine; `_mixed`: white, mixed by a camera's colour matrix
+set12_rgb  no        `set12` three times over: a grey picture saved in colour
 set14_*    no        the 14 pictures of Set14, grey: `_s5`, `_s15`: white noise of that SD; `_rising`: from SD 8 at the left
                      to 40 at the right; `_magnitude_5`, `_12`: Rician noise of 5, 12 % of 255; `_shared_15`, `_25`: SD 25 or
                      15 that neighbours share (FWHM 1.5, 2.5 pixels); `_cut`: SD 50, cut off at 0 and 255, whole numbers;
@@ -41,6 +44,7 @@ shows another section than its truth.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -72,6 +76,7 @@ SOFT_TISSUE = (-200.0, 300.0)
 PICTURE_SDS = (25, 5, 10, 15, 50)
 PHOTONS = (1, 3, 10)
 FINER = (1.33, 1.5, 2.0)
+CAMERA = ((1.6, -0.45, -0.15), (-0.3, 1.5, -0.2), (-0.05, -0.55, 1.6))
 COUNTED = ("set12/01", "set12/02", "set12/08")
 BRAINWEB_SHAPE = (64, 128, 128)
 VOLUMES = ("brainweb", "finer_volume")
@@ -337,6 +342,36 @@ def _pictures(group: str, sd: int, root: Path, crop: int | None) -> Iterator[Pai
         yield _pair(name, noisy, truth, crop, data_range=255.0)
 
 
+def _jpeg(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    file = io.BytesIO()
+    whole = np.clip(np.rint(_white(truth, rng, 20)), 0, 255).astype(np.uint8)
+    Image.fromarray(whole).save(file, "JPEG", quality=85)
+    with Image.open(file) as picture:
+        return np.asarray(picture).astype(np.float64)
+
+
+def _mixed(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    matrix = np.array(CAMERA)
+    # Its rows have 1 as their sum: white stays white.
+    return truth + rng.normal(0, 20 / np.sqrt(np.square(matrix).sum(axis=1).mean()), truth.shape) @ matrix.T
+
+
+def _coloured(
+    group: str, add: Callable[[NDArray[Any], np.random.Generator], NDArray[Any]], root: Path, crop: int | None
+) -> Iterator[Pair]:
+    for path in sorted((root / "classic/cset9").glob("*.png")):
+        name = f"{group}/{path.stem.removeprefix('image_')}"
+        truth = _centre(_picture(path).astype(np.float64), crop)
+        noisy = add(truth, np.random.default_rng(zlib.crc32(name.encode())))
+        yield _pair(name, noisy, truth, crop, data_range=255.0)
+
+
+def _in_colour(root: Path, crop: int | None) -> Iterator[Pair]:
+    for pair in _pictures("set12", PICTURE_SDS[0], root, None):
+        noisy, truth = (np.repeat(part[..., None], 3, axis=-1) for part in (pair.noisy, pair.truth))
+        yield _pair(pair.name.replace("set12", "set12_rgb"), noisy, truth, crop, data_range=255.0)
+
+
 def _white(truth: NDArray[Any], rng: np.random.Generator, sd: float) -> NDArray[Any]:
     return truth + rng.normal(0, sd, truth.shape)
 
@@ -465,5 +500,8 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     **{name: partial(_set14, name, add, kind) for name, (add, kind) in SET14.items()},
     **{f"finer_{factor * 10:.0f}": partial(_finer, f"finer_{factor * 10:.0f}", factor) for factor in FINER},
     "set14_turned": _turned,
+    "cset9_jpeg": partial(_coloured, "cset9_jpeg", _jpeg),
+    "cset9_mixed": partial(_coloured, "cset9_mixed", _mixed),
+    "set12_rgb": _in_colour,
     "finer_volume": _finer_volume,
 }

@@ -28,6 +28,9 @@ TV_STRENGTHS = {False: (0.7, 1.2, 2.0), True: (1.2, 2.0, 3.5, 6.0)}
 """Weights of the total variation in standard deviations of the noise, likewise."""
 
 
+FAINT = 0.05
+"""Noise of a channel, over the strongest of an image's, that is taken off it at least."""
+
 MOST_BIHARMONIC = 2**18
 """Missing voxels up to which biharmonic inpainting takes seconds."""
 
@@ -95,10 +98,11 @@ def _nlm(h: float, patch: int, distance: int) -> Method:
 
         size, reach = (patch, distance) if image.ndim == 3 else (3, 3)
         # A grey image must be given as one: with a channel axis of length 1 nothing is smoothed.
-        values, sd = image.cpu().numpy(), _level(sigma)
+        sd = _levels(sigma, image)
+        values = (image / sd).cpu().numpy()
         grey, axis = (values[0], None) if len(image) == 1 else (values, 0)
-        out = denoise_nl_means(grey, patch_size=size, patch_distance=reach, h=h * sd, sigma=sd, channel_axis=axis)
-        return torch.from_numpy(np.asarray(out, np.float32)).reshape(image.shape).to(image.device)
+        out = denoise_nl_means(grey, patch_size=size, patch_distance=reach, h=h, sigma=1.0, channel_axis=axis)
+        return torch.from_numpy(np.asarray(out, np.float32)).reshape(image.shape).to(image.device) * sd
 
     return apply
 
@@ -108,13 +112,14 @@ def _tv(weight: float) -> Method:
         from skimage.restoration import denoise_tv_chambolle
 
         # The algorithm's own stopping threshold is meant for values of about one.
-        sd = _level(sigma)
+        sd = _levels(sigma, image)
         out = denoise_tv_chambolle((image / sd).cpu().numpy(), weight=weight, channel_axis=0)
         return torch.from_numpy(np.asarray(out, np.float32)).to(image.device) * sd
 
     return apply
 
 
-def _level(sigma: Tensor) -> float:
-    """Return the one standard deviation that stands for all."""
-    return float(sigma.square().mean().sqrt())
+def _levels(sigma: Tensor, image: Tensor) -> Tensor:
+    """Return the one standard deviation that stands for all of a channel ``(C, *1)``."""
+    power = sigma.square().expand_as(image).flatten(1).mean(dim=1)
+    return power.clamp_min(FAINT**2 * float(power.max())).sqrt().reshape(-1, *(1 for _ in image.shape[1:]))

@@ -186,8 +186,9 @@ def _once(known: dict[str, Tensor] | None, name: str, make: Callable[..., Tensor
 
 
 def _images(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images of a stack and the standard deviations of their noise."""
-    yield from zip(problem.filled(), problem.sigma, strict=True)
+    """Yield the images of a stack, and how strong their noise is for methods that take it for independent."""
+    sigma = problem.sigma if problem.stronger is None else problem.sigma * problem.stronger
+    yield from zip(problem.filled(), sigma, strict=True)
 
 
 def blend(

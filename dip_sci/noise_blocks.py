@@ -148,29 +148,54 @@ def cut(planes: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = ST
     Constant blocks (empty, saturated) are left out, and so are those whose noise is cut off at the
     ends of the image's range, unless there are hardly any others.
     """
-    from scipy.fft import dctn
+    pixels, place = _pixels(planes[None], seen, edge, step)
+    mean = pixels[0].mean(axis=(1, 2), dtype=np.float64)
+    return Blocks(np.square(_coefficients(pixels[0], mean), dtype=np.float64), mean, place)
 
-    if min(planes.shape[1:]) < edge:
-        return Blocks(np.empty((0, edge, edge)), np.empty(0), np.empty((0, 3), np.intp))
+
+def together(samples: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP) -> Array:
+    """Cut the samples of a colour image ``(S, N, Y, X)`` at the same places as `cut` does.
+
+    Returns
+    -------
+    Array
+        Coefficients ``(S, blocks, edge, edge)``, not squared.
+    """
+    pixels, _ = _pixels(samples, seen, edge, step)
+    return np.stack([_coefficients(part, part.mean(axis=(1, 2), dtype=np.float64)) for part in pixels])
+
+
+def _pixels(samples: Array, seen: NDArray[np.bool_], edge: int, step: int) -> tuple[Array, Array]:
+    """Return the blocks of samples that serve in all of them ``(S, blocks, edge, edge)``, and their places."""
+    if min(seen.shape[1:]) < edge:
+        return np.empty((len(samples), 0, edge, edge)), np.empty((0, 3), np.intp)
     windows, whole = (
-        np.lib.stride_tricks.sliding_window_view(a, (edge, edge), axis=(1, 2))[:, ::step, ::step]
-        for a in (planes, seen)
+        np.lib.stride_tricks.sliding_window_view(a, (edge, edge), axis=(-2, -1))[..., ::step, ::step, :, :]
+        for a in (samples, seen)
     )
     place = np.argwhere(whole.all(axis=(-1, -2)))
     place = place[:: max(1, len(place) // MOST)]
-    pixels = windows[tuple(place.T)]
-    varied = pixels.min(axis=(1, 2)) < pixels.max(axis=(1, 2))
-    pixels, place = pixels[varied], place[varied]
+    pixels = np.stack([windows[s][tuple(place.T)] for s in range(len(samples))])
+    varied = (pixels.min(axis=(2, 3)) < pixels.max(axis=(2, 3))).all(axis=0)
+    pixels, place = pixels[:, varied], place[varied]
     if len(place) == 0:
-        return Blocks(np.empty((0, edge, edge)), np.empty(0), place)
-    low, high = planes[seen].min(), planes[seen].max()
-    sound = ((pixels <= low) | (pixels >= high)).mean(axis=(1, 2)) <= CUT
-    if sound.sum() >= FEWEST // 4:
-        pixels, place = pixels[sound], place[sound]
-    mean = pixels.mean(axis=(1, 2), dtype=np.float64)
+        return pixels, place
+    ends = [(part[seen].min(), part[seen].max()) for part in samples]
+    shares = [
+        ((part <= low) | (part >= high)).mean(axis=(1, 2)) for part, (low, high) in zip(pixels, ends, strict=True)
+    ]
+    sound = np.max(shares, axis=0) <= CUT
+    return (pixels[:, sound], place[sound]) if sound.sum() >= FEWEST // 4 else (pixels, place)
+
+
+def _coefficients(pixels: Array, mean: Array) -> Array:
+    """Cosine transforms of blocks, less their slopes and bends."""
+    from scipy.fft import dctn
+
+    edge = pixels.shape[-1]
     rest = (pixels - mean[:, None, None]).astype(np.float32)
     # Slopes and bends go on at all frequencies, down to the finest, because a block ends abruptly.
     for wave, other in _bends(edge):
         rest -= np.einsum("nij,i,j->n", rest, wave, other, optimize=True)[:, None, None] * np.outer(wave, other)
-    found = dctn(rest, axes=(1, 2), norm="ortho", overwrite_x=True)
-    return Blocks(np.square(found, dtype=np.float64), mean, place)
+    found: Array = dctn(rest, axes=(1, 2), norm="ortho", overwrite_x=True)
+    return found

@@ -177,10 +177,10 @@ def estimate(
             Gaussian(step / math.sqrt(12)),
             f", that of rounding to steps of {step:.4g}: what else there is is weaker",
         )
-    piled = {} if error is None else _piled(values[measured])
+    ends = {} if error is None else piled(values[measured])
     within = "" if error is None else f", within {2 * error:.0%}"
-    sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_cut_off(piled)}."
-    return NoiseEstimate(model, sentence, spread, error or 0.0, sum(piled.values()))
+    sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_cut_off(ends)}."
+    return NoiseEstimate(model, sentence, spread, error or 0.0, sum(ends.values()))
 
 
 def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, step: float) -> _Found:
@@ -332,7 +332,7 @@ def _step(seen: Array) -> float:
     return float(gaps.min()) if gaps.size else 0.0
 
 
-def _piled(seen: Array) -> dict[float, float]:
+def piled(seen: Array) -> dict[float, float]:
     """Find values that pile up at an end of the range, where the noise is cut off: their share of all, by that end."""
     found = {}
     for end, inwards in ((float(seen.min()), 1), (float(seen.max()), -1)):

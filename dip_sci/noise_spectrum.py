@@ -27,7 +27,8 @@ ROUNDS, STEEPEST = 10, 4.0
 """Corrections of a spectrum for what blocks blur, and the factor of one at most."""
 
 _I, _J = np.indices((EDGE, EDGE))
-_TOLD = np.hypot(_I, _J) >= COARSEST
+TOLD = np.hypot(_I, _J) >= COARSEST
+"""Frequencies of a block where it can."""
 
 
 def measured_power(blocks: Blocks, share: float) -> Array:
@@ -46,7 +47,7 @@ def measured_power(blocks: Blocks, share: float) -> Array:
         power[measure] = np.median(flat[:, measure], axis=0) / 0.6745**2
     # Slopes and bends were taken out there.
     power[_I + _J < 3] = power[_I + _J == 3].mean()
-    return np.minimum(power, np.where(_TOLD, np.inf, _continued(power)))
+    return np.minimum(power, np.where(TOLD, np.inf, _continued(power)))
 
 
 def as_measured(power: Array) -> Array:
@@ -65,7 +66,7 @@ def resolved(power: Array) -> Array:
     spectrum = _with_coarsest(as_measured(power))
     for _ in range(ROUNDS):
         shown = (_response() @ spectrum.ravel()).reshape(EDGE, EDGE)
-        factor = np.where(_TOLD, power / np.maximum(shown, 1e-12 * shown.max() + 1e-300), 1.0)
+        factor = np.where(TOLD, power / np.maximum(shown, 1e-12 * shown.max() + 1e-300), 1.0)
         spectrum = _with_coarsest(spectrum * as_measured(np.clip(factor, 1 / STEEPEST, STEEPEST)))
     return spectrum
 
@@ -125,7 +126,7 @@ def _continued(power: Array) -> Array:
 
 
 def _with_coarsest(spectrum: Array) -> Array:
-    return np.where(np.pad(_TOLD, ((0, 1), (0, 1)), constant_values=True), spectrum, _continued(spectrum))
+    return np.where(np.pad(TOLD, ((0, 1), (0, 1)), constant_values=True), spectrum, _continued(spectrum))
 
 
 @cache

@@ -41,6 +41,9 @@ COMPLETED_STEP = {2: 2, 3: 3}
 FAITH = 0.05
 """Weight of the pilot beside a patch that is known, where holes are completed: it stays where no patch knows more."""
 
+FAINT = 0.05
+"""Noise of a channel, over the strongest of an image's, that is taken off it at least."""
+
 PRECISE = 1e-5
 """Noise, over the variance of a group's pilot, below which single precision does not do."""
 
@@ -62,7 +65,8 @@ def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
     image
         ``(C, *spatial)``, with two or three spatial axes.
     sigma
-        Standard deviation of its noise, ``(1 or C, *spatial)`` or broadcast to it; channels' variances are averaged.
+        Standard deviation of its noise, ``(1 or C, *spatial)`` or broadcast to it; at each voxel, its mean over the channels counts, each
+        over its own strength.
     coarse
         Gather fewer groups: sooner done, and a little worse.
 
@@ -268,6 +272,8 @@ def _filtered(
     """Gather groups by the guide, filter them by each rule, and put every patch back where it was; the mean counts."""
     spatial = image.shape[1:]
     edges = [min(edge, n) for n in spatial]
+    level = _levels(sigma, image)
+    image, guide, sigma = image / level, guide / level, sigma / level
     variance = sigma.square().expand_as(image).mean(dim=0).flatten()
     # Channels without correlation are filtered one by one; a rotation leaves the noise as it was.
     power, vectors = torch.linalg.eigh(guide.flatten(1).cov().reshape(len(guide), -1))
@@ -297,9 +303,16 @@ def _filtered(
                         total[c].index_add_(0, at, (values * shares).flatten())
                         weight[c].index_add_(0, at, shares.flatten())
     return [
-        torch.tensordot(rotation.mT, (total / weight).reshape(seen.shape), dims=1)
+        level * torch.tensordot(rotation.mT, (total / weight).reshape(seen.shape), dims=1)
         for total, weight in zip(totals, weights, strict=True)
     ]
+
+
+def _levels(sigma: Tensor, image: Tensor) -> Tensor:
+    """Return how strong the noise of each channel is ``(C, *1)``, over that of all: over it, all have the same."""
+    power = sigma.square().expand_as(image).flatten(1).mean(dim=1)
+    level = power.clamp_min(FAINT**2 * float(power.max())).sqrt() / power.mean().sqrt()
+    return level.reshape(-1, *(1 for _ in image.shape[1:]))
 
 
 def _portions(groups: Tensor) -> tuple[Tensor, ...]:

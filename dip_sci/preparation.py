@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dip_sci import interference, noise_estimate
+from dip_sci import findings, interference
 from dip_sci.counted import ANSCOMBE, Counted
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
 from dip_sci.image import Image
 from dip_sci.layout import Layout, spacings
-from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician
+from dip_sci.noise import Poisson, PoissonGaussian
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling, cast
 from dip_sci.tasks import Task, repeated
-from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dip_sci.findings import Findings
     from dip_sci.interference import Tone
-    from dip_sci.noise_structure import Structure
+    from dip_sci.noise_estimate import NoiseEstimate
     from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
 
@@ -34,10 +34,6 @@ MARGIN = 32
 
 COARSE = 3.0
 """Noise in grey levels below which a result in whole numbers loses noticeably: it may be 10 times cleaner."""
-
-NOT_ASKED = noise_estimate.NoiseEstimate(Gaussian(1.0), "What noise there is was not looked into.", None)
-
-NOTHING_MEASURED = noise_estimate.NoiseEstimate(Gaussian(1.0), "No voxel of this channel was measured.", None)
 
 LARGEST = 1e30
 """Magnitude beyond which float32 arithmetic would overflow."""
@@ -82,8 +78,8 @@ class Preparation:
     ----------
     canvas
         The result's grid, with the values that stay where nothing is restored.
-    estimates
-        The noise, one per channel and colour sample.
+    noise
+        What was found of the noise: of each channel and colour sample, or of mixtures of these.
     constant
         Whether there is nothing to restore.
     interference
@@ -118,17 +114,17 @@ class Preparation:
         self._whole, self.interference = self._quiet(measured)
         self._shape = self._whole[self._box].shape
         self.spacing = spacings(image, spatial)
-        # Stabilised noise and a plain scale for every channel and sample: (G, S, M, *spatial).
+        # Stabilised noise and a plain scale for every channel and sample, or mixture of samples: (G, K, M, *spatial).
         values, seen = self.layout.stack(self._whole[self._box]), self.layout.stack(measured[self._box])
-        self._stack_shape: tuple[int, ...] = values.shape
-        self.estimates = self._estimate(measured if background is None else _in_background(measured, background))
         varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
         self.constant = not varies.any()
         self._varies = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        self.noise = self._findings(measured if background is None else _in_background(measured, background))
+        values, seen = self.noise.mixed(values, seen)
+        self._stack_shape: tuple[int, ...] = values.shape
         self._place = tuple(slice(b.start * f, b.stop * f) for b, f in zip(self._box, finer, strict=True))
-        stable = self._stable(values, seen)
-        self.scaling = Scaling.fit(stable, seen, unit_range=recipe.generator.output == "sigmoid")
-        self._light = Scaling.fit(np.where(seen, values, 0), seen) if self.task.linear else self.scaling
+        stable = self.noise.stabilised(values, seen)
+        self.scaling, self._light = self._scalings(stable, values, seen)
         weighty = np.ones(image.shape, bool) if region is None else region
         self._observe(stable, seen, measured, weighty)
 
@@ -146,19 +142,17 @@ class Preparation:
         other._box = other._place = _box(part, None)
         other._whole, other.interference = other._quiet(measured)
         other._shape = other._whole[other._box].shape
-        values, seen = self.layout.stack(other._whole[other._box]), self.layout.stack(measured[other._box])
+        stack = self.layout.stack(other._whole[other._box])
+        values, seen = self.noise.mixed(stack, self.layout.stack(measured[other._box]))
         other._stack_shape = values.shape
-        other._observe(other._stable(values, seen), seen, measured, np.ones(part.shape, bool))
+        other._observe(self.noise.stabilised(values, seen), seen, measured, np.ones(part.shape, bool))
         return other
 
     def even(self) -> bool:
         """Take the noise to be as strong everywhere; return whether it was found not to be."""
-        found = [e.structure for e in self.estimates]
-        self.estimates = [
-            e if e.structure is None else replace(e, structure=replace(e.structure, sd_map=None))
-            for e in self.estimates
-        ]
-        return any(s is not None and s.sd_map is not None for s in found)
+        uneven = self.noise.uneven
+        self.noise = self.noise.even()
+        return uneven
 
     def _quiet(self, measured: NDArray[np.bool_]) -> tuple[NDArray[Any], list[Tone]]:
         """Return the image's values without electric interference, and what there was of it."""
@@ -171,23 +165,31 @@ class Preparation:
             whole[self._keep] = self.layout.unstack(cleaned, whole[self._keep].shape)
         return whole, tones
 
-    def _stable(self, values: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
-        stable = np.stack([e.model.stabilise(values[i]) for i, e in self._each()]).reshape(values.shape)
-        stable[~seen] = 0
-        return stable
+    def _scalings(self, stable: NDArray[Any], values: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[Scaling, Scaling]:
+        """Scale stabilised values, and light; mixtures all alike, as a sample's error is made of that of all."""
+        unit_range = self.recipe.generator.output == "sigmoid"
+        scaling = Scaling.fit(stable, seen, unit_range=unit_range)
+        light = Scaling.fit(np.where(seen, values, 0), seen) if self.task.linear else scaling
+        if not self.noise.rotated or unit_range:
+            return scaling, light
+        units = self.noise.sd.reshape(scaling.width.shape)
+        scaling = scaling.together(units)
+        return scaling, light.together(np.ones_like(units)) if self.task.linear else scaling
 
     def _observe(
         self, stable: NDArray[Any], seen: NDArray[np.bool_], measured: NDArray[np.bool_], weighty: NDArray[np.bool_]
     ) -> None:
         """Keep what the network is taught with; channels that do not vary are left as they are."""
         self._result = self.canvas.array[self._place].shape
-        self._result_stack: tuple[int, ...] = self.layout.stack(self.canvas.array[self._place]).shape
+        samples = self.layout.stack(self.canvas.array[self._place]).shape
+        self._result_stack: tuple[int, ...] = (samples[0], self._stack_shape[1], *samples[2:])
         self.inside = self.inside.copy()
-        spread_out = np.broadcast_to(self._varies, self._result_stack)
-        self.inside[self._place] &= self.layout.unstack(spread_out, self._result)
+        self.inside[self._place] &= self.layout.unstack(np.broadcast_to(self._varies, samples), self._result)
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
         self._seen, self._measured = seen, measured
         within = self.layout.stack(weighty[self._box]) & self._varies
+        if self.noise.mixing is not None:
+            within = within.any(axis=1, keepdims=True)
         self._weights = (np.where(within, 1.0, self.recipe.fit.outside) * seen).astype(np.float32)
 
     @property
@@ -203,8 +205,8 @@ class Preparation:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the noise over that of the noisy image: the mean over channels and samples."""
-        return float(np.minimum(1 / self.scaling.width, 1.0).mean())
+        """Standard deviation of the noise over that of the noisy image, of all samples: the mean over channels."""
+        return float(np.sqrt(np.square(np.minimum(1 / self.scaling.width, 1.0)).mean(axis=1)).mean())
 
     def problems(self, device: torch.device) -> list[Problem]:
         """Return one problem for all images (a shared network), or under full supervision one per image."""
@@ -215,8 +217,12 @@ class Preparation:
         weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
         sigma = torch.from_numpy(self._to_batch(self._noise_sd()))
         context = self._context()
-        texture, detail = self._textures()
-        whole = Problem(observation, measured, weights, sigma, operator, texture, context, detail).to(device)
+        texture, detail = self.noise.textures(self.recipe.noise)
+        factor = self.noise.stronger()
+        stronger = None if factor is None else torch.from_numpy(factor.reshape(1, -1, *(1,) * len(self.layout.spatial)))
+        whole = Problem(observation, measured, weights, sigma, operator, texture, context, detail, None, stronger).to(
+            device
+        )
         groups, _, shared, *_ = self._stack_shape
         stacks = [whole]
         if self.task.linear:
@@ -230,7 +236,7 @@ class Preparation:
 
     def _detected(self, operator: Operator, group: int) -> Operator:
         """Return a group's operator on light as it acts on the network's range."""
-        model = self.estimates[group * self._stack_shape[1]].model
+        model = self.noise.estimates[group * self._stack_shape[1]].model
         if not isinstance(model, PoissonGaussian):
             return operator
         light, stable = (Scaling(s.centre[group], s.width[group]) for s in (self._light, self.scaling))
@@ -257,7 +263,7 @@ class Preparation:
             And whether its noise is near enough to normal, or counted, for errors to be foretold.
         """
         problem = problem.judged()
-        if not self.counts:
+        if not self.noise.counts:
             return problem, True
         g, s, m, *spatial = self._stack_shape
         batch = np.zeros((g * m, s, *spatial), np.float32)
@@ -265,7 +271,7 @@ class Preparation:
         batch[here] = estimate.cpu().numpy()
         stable = self.scaling.inverse(self._from_batch(batch), np.dtype(np.float32))
         variance, light = np.ones(self._stack_shape, np.float32), np.zeros(self._stack_shape, np.float32)
-        for index, found in self._each():
+        for index, found in self.noise.each:
             if isinstance(found.model, PoissonGaussian):
                 truth = found.model.unstabilise(stable[index])
                 variance[index] = found.model.stable_variance(truth)
@@ -284,8 +290,13 @@ class Preparation:
     ) -> Counted | None:
         """Return the photons of some images, and what a stabilised estimate of all makes of them; ``None`` unless all are whole."""
         photons = np.where(self._seen, np.square(self.scaling.inverse(self._observation) / 2) - ANSCOMBE, 0)
-        alone = all(isinstance(e.model, PoissonGaussian) and e.model.read_noise == 0 for e in self.estimates)
-        if not alone or self.correlated or photons.min() < -WHOLE or np.abs(photons - np.rint(photons)).max() > WHOLE:
+        alone = all(isinstance(e.model, PoissonGaussian) and e.model.read_noise == 0 for e in self.noise.estimates)
+        if (
+            not alone
+            or self.noise.correlated
+            or photons.min() < -WHOLE
+            or np.abs(photons - np.rint(photons)).max() > WHOLE
+        ):
             return None
         unit = np.ones((*self._stack_shape[:3], *(1,) * len(self.layout.spatial))) / self.scaling.width
         # Gains and offsets are gone where noise is stabilised.
@@ -310,12 +321,9 @@ class Preparation:
         full = np.zeros((g * m, s, *spatial), np.float32)
         full[: len(stack)] = stack
         scaled = self._from_batch(full)
-        if self.task.linear:
-            restored = self._light.inverse(scaled, self._whole.dtype)
-        else:
-            stable = self.scaling.inverse(scaled, self._whole.dtype)
-            restored = np.stack([e.model.unstabilise(stable[i]) for i, e in self._each()]).reshape(self._result_stack)
-        fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), self._result_stack)
+        scaling = self._light if self.task.linear else self.scaling
+        restored = self.noise.restored(scaling.inverse(scaled, self._whole.dtype), linear=self.task.linear)
+        fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), restored.shape)
         replaced = np.zeros(self.canvas.shape, bool)
         replaced[self._place] = self.inside[self._place] & self.layout.unstack(fitted, self._result)
         out = _as_float(self.canvas.array)
@@ -349,7 +357,7 @@ class Preparation:
         if not self.task.minds_noise(self.recipe):
             return None
         middle = np.median(self._whole[self._measured])
-        sd = min(float(np.sqrt(e.model.variance(middle))) for e in self.estimates)
+        sd = float(self.noise.sd_at(float(middle)).min())
         if sd >= COARSE:
             return None
         return (
@@ -370,47 +378,15 @@ class Preparation:
         ndarray
             Standard deviation in the image's units, of the image's shape; 0 for a sample that is no colour.
         """
-        stack = self.layout.stack(_as_float(values)[self._keep])
-        sd = np.empty(stack.shape, np.float32)
-        for index, estimate in self._each():
-            found = estimate.structure
-            strength = 1.0 if found is None else found.level if found.sd_map is None else found.level * found.sd_map
-            sd[index] = np.sqrt(estimate.model.variance(stack[index])) * strength
+        sd = self.noise.strength(self.layout.stack(_as_float(values)[self._keep]))
         whole = np.zeros(self.image.shape, np.float32)
         whole[self._keep] = self.layout.unstack(sd, whole[self._keep].shape)
         return whole
 
     @property
-    def correlated(self) -> bool:
-        """Whether neighbouring voxels share noise."""
-        return any(s.correlated for s in self._structures())
-
-    @property
     def sentences(self) -> tuple[str, ...]:
-        """What was found of the noise, in words: one for each channel and colour sample, then interference."""
-        found = [e.sentence for e in self.estimates]
-        return (*found, *([interference.describe(self.interference)] if self.interference else []))
-
-    @property
-    def counts(self) -> bool:
-        """Whether photons are counted."""
-        return any(isinstance(e.model, PoissonGaussian) for e in self.estimates)
-
-    @property
-    def cut_off(self) -> float:
-        """Share of the voxels whose noise is cut off at an end of the range: the mean over channels and samples."""
-        return float(np.mean([e.cut_off for e in self.estimates]))
-
-    def _structures(self) -> list[Structure]:
-        return [e.structure for e in self.estimates if e.structure is not None]
-
-    def _textures(self) -> tuple[Texture, Texture | None]:
-        """Average the autocorrelations of the channels whose noise has one; else, for judging, of all channels."""
-        kernels = [s.kernel for s in self._structures() if s.correlated]
-        if kernels:
-            return Texture(np.mean(kernels, axis=0)), None
-        slight = [s.kernel for s in self._structures()] if self.recipe.noise.spatial == "auto" else []
-        return Texture(), Texture(np.mean(slight, axis=0)) if slight else None
+        """What was found of the noise, in words, then of interference."""
+        return (*self.noise.sentences, *([interference.describe(self.interference)] if self.interference else []))
 
     def _noise_sd(self) -> NDArray[np.float32]:
         """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""
@@ -419,19 +395,19 @@ class Preparation:
         # Too little noise misleads whoever goes by it more than too much: the larger of two measurements
         # counts, and the standard error on top.
         given = self.recipe.noise.sigma is not None or self.recipe.noise.gain is not None
-        levels = [1.0 if given else _at_most(e) for e in self.estimates]
+        levels = [1.0 if given else _at_most(e) for e in self.noise.estimates]
         sd = sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
-        if not any(s.sd_map is not None for s in self._structures()):
+        if not self.noise.uneven:
             return sd
         maps = self.layout.stack(np.ones(self._whole[self._keep].shape, np.float32))
-        for index, estimate in self._each():
+        for index, estimate in self.noise.each:
             found = estimate.structure
             if found is not None and found.sd_map is not None:
                 maps[index] = found.sd_map
         # The maps are of the whole image, the problem is of its part around the region of interest.
         inside = tuple(slice(None) if a == "S" else b for a, b in zip(self.image.axes, self._box, strict=True))
         here: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])
-        return sd * here
+        return sd * here[:, : self._stack_shape[1]]
 
     def _context(self) -> torch.Tensor | None:
         """Stack what is known of each image besides itself: its neighbours, and the task's guides."""
@@ -457,30 +433,18 @@ class Preparation:
             found.append(planes[:, :, :, np.where(inside, at + step, at - step)])
         return torch.from_numpy(self._to_batch(np.concatenate(found, axis=1).reshape(g, -1, m, *spatial)))
 
-    def _each(self) -> list[tuple[tuple[int, ...], noise_estimate.NoiseEstimate]]:
-        return list(zip(np.ndindex(*self._stack_shape[:2]), self.estimates, strict=True))
-
     @property
     def _keep(self) -> tuple[slice, ...]:
         """The whole image, but without an alpha sample."""
         return tuple(b if a == "S" else slice(None) for a, b in zip(self.image.axes, self._box, strict=True))
 
-    def _estimate(self, measured: NDArray[np.bool_]) -> list[noise_estimate.NoiseEstimate]:
+    def _findings(self, measured: NDArray[np.bool_]) -> Findings:
         # The noise of a small region is that of the whole image, where there is far more to measure it on.
+        stack = self.layout.stack(self._whole[self._keep])
         if not self.task.minds_noise(self.recipe):
-            stack = self.layout.stack(self._whole[self._keep])
-            return [NOT_ASKED] * (stack.shape[0] * stack.shape[1])
-        values, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
-        found = [
-            noise_estimate.estimate(values[i], seen[i], self.recipe.noise, volume=len(self.layout.spatial) == 3)
-            if seen[i].any()
-            else NOTHING_MEASURED
-            for i in np.ndindex(*values.shape[:2])
-        ]
-        if not self.task.linear:
-            return found
-        # Behind an operator on the image's own values, a magnitude's noise counts as Gaussian.
-        return [replace(e, model=Gaussian(e.model.sigma)) if isinstance(e.model, Rician) else e for e in found]
+            return findings.not_asked(stack)
+        seen, volume = self.layout.stack(measured[self._keep]), len(self.layout.spatial) == 3
+        return findings.find(stack, seen, self.recipe.noise, volume=volume, linear=self.task.linear)
 
     @staticmethod
     def _is_constant(values: NDArray[Any], seen: NDArray[np.bool_]) -> bool:
@@ -500,7 +464,7 @@ def _per_sample(scaling: Scaling) -> Scaling:
     return Scaling(scaling.centre[:, 0], scaling.width[:, 0])
 
 
-def _at_most(estimate: noise_estimate.NoiseEstimate) -> float:
+def _at_most(estimate: NoiseEstimate) -> float:
     """Return the standard deviation that stabilised noise may have."""
     found = estimate.structure
     return (1 + estimate.error) * (1.0 if found is None else max(found.level * found.excess, 1.0))

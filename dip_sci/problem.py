@@ -55,6 +55,9 @@ class Problem:
         What their noise has in common where that is too little to fit by: estimates are judged by it. ``None``: `texture`.
     counted
         The photons, where estimates are to be judged by them.
+    stronger
+        Factor on `sigma` by which methods go that take noise for independent, ``(1, C, *1)``: where neighbours share it, it is
+        stronger where the content is. ``None``: 1.
     """
 
     observation: Tensor
@@ -66,6 +69,7 @@ class Problem:
     neighbours: Tensor | None = None
     detail: Texture | None = None
     counted: Counted | None = None
+    stronger: Tensor | None = None
 
     @property
     def context(self) -> Tensor:

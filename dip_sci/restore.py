@@ -247,7 +247,7 @@ def _learn(
     image = image.loaded()
     prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype)
     uneven = large and prepared.even()
-    choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.correlated)
+    choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.noise.correlated)
     choice.reasons.update(reasons)
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = Run(prepared, choice, where, len(problems), started, earlier)

@@ -199,7 +199,7 @@ class Run:
             yield from self._weighed(problem, fitted, known=known)
             return
         holes = self.prepared.task.completes
-        everywhere = holes and not self.prepared.correlated
+        everywhere = holes and not self.prepared.noise.correlated
         weighed = self._weighed(problem if everywhere else problem.weighted(kept), fitted, known=known)
         if not holes:
             yield from weighed
@@ -213,7 +213,7 @@ class Run:
 
     def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
         miss = self._miss(problem)
-        believed = miss is None or miss > LEAST_MISS * (1 - self.prepared.cut_off)
+        believed = miss is None or miss > LEAST_MISS * (1 - self.prepared.noise.cut_off)
         again = fitted.again if self.recipe.output.classical == "blend" and believed and known else None
         if not known:
             self.made_of = (
@@ -235,7 +235,7 @@ class Run:
             fitted.estimate,
             again,
             rng,
-            correlated=self.prepared.correlated,
+            correlated=self.prepared.noise.correlated,
             known=None if self.checkpoint is None else self.known,
             weights_only=self.large is not None,
         )
@@ -363,7 +363,7 @@ class Run:
         prepared = self.prepared
         if not prepared.task.minds_noise(self.recipe):
             return ()
-        return tuple(choices.advice(self.choice, correlated=prepared.correlated, counts=prepared.counts))
+        return tuple(choices.advice(self.choice, correlated=prepared.noise.correlated, counts=prepared.noise.counts))
 
     def _baseline(self) -> Image | None:
         if not self.combinations:
@@ -395,7 +395,7 @@ class Run:
             notes.append(f"The fit diverged {times} and was restarted, each time at half the rate.")
         if clipped:
             notes.append(f"{clipped} voxels were clipped to what the stored type {prepared.image.dtype} can hold.")
-        if prepared.correlated:
+        if prepared.noise.correlated:
             notes.append(
                 "The noise is correlated between neighbouring voxels: some of it looks like structure, and less of it "
                 "can be taken out than of independent noise."

@@ -48,6 +48,11 @@ class Scaling:
             centre[index], width[index] = low, spread if spread > 0 else 1.0
         return cls(centre, width)
 
+    def together(self, units: NDArray[np.float64]) -> Scaling:
+        """Return the same map with one width for all samples of an image, in units of each that broadcast to `width`."""
+        common = np.sqrt(np.square(self.width * units).mean(axis=1, keepdims=True))
+        return Scaling(self.centre, common / units)
+
     def forward(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Intensities to network range."""
         kind = np.result_type(values.dtype, np.float32)

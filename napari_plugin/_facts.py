@@ -79,7 +79,7 @@ def facts(
         choice = choices.decide(recipe, what, fast_bfloat16=device.fast_bfloat16(where))
         prepared = Preparation(what, choice.recipe, None)
         sentences = tuple(dict.fromkeys(prepared.sentences))
-        found = Facts(sentences, tuple(_parameters(prepared.estimates[0].model).items()), found.device)
+        found = Facts(sentences, tuple(_parameters(prepared.noise.model).items()), found.device)
         yield found
         if asked is not None and not prepared.constant:
             found = Facts(found.noise, found.parameters, found.device, _foretold(what, recipe, asked, over))

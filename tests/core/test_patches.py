@@ -6,6 +6,7 @@ import torch
 from scenes import rng
 
 from dip_sci import patches
+from dip_sci.baseline import classical_methods
 
 
 def waves(*shape):
@@ -122,3 +123,26 @@ def test_every_result_has_a_name_of_its_own(ndim):
     image = torch.zeros(1, *[9] * ndim)
     names = patches.refinements(ndim)
     assert len(set(names)) == len(names) == len(patches.refined(image, image, sd(1.0)))
+
+
+METHODS = {
+    "low rank": patches.low_rank,
+    "with a pilot": lambda image, sigma: torch.stack(patches.refined(image, image, sigma)),
+    **{method.name: method.apply for method in classical_methods(correlated=False)},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_channels_in_other_units_are_denoised_alike(name):
+    units = torch.tensor([1.0, 0.3, 4.0])[:, None, None]
+    image = noisy(torch.cat([waves(48, 40), waves(48, 40).flip(1), waves(40, 48).mT]), 0.5)
+    method, level = METHODS[name], torch.full((3, 1, 1), 0.5)
+    torch.testing.assert_close(method(units * image, units * level), units * method(image, level), rtol=0, atol=0.01)
+
+
+def test_a_channel_without_noise_keeps_its_detail():
+    clean = waves(48, 40)
+    fine = 0.5 * noisy(torch.zeros_like(clean), 1.0, seed=3)
+    level = torch.tensor([0.5, 1e-6])[:, None, None]
+    result = patches.low_rank(torch.cat([noisy(clean, 0.5), fine]), level)
+    assert error(result[1:], fine) < 0.01

@@ -49,3 +49,14 @@ def test_volumes():
 def test_the_same_seed_draws_the_same():
     texture = Texture(ringing())
     torch.testing.assert_close(texture.draw((16, 16), rng(3)), texture.draw((16, 16), rng(3)), rtol=0, atol=0)
+
+
+def test_each_sample_has_its_own():
+    white = np.zeros((5, 5))
+    white[2, 2] = 1
+    texture = Texture(np.stack([ringing(), white]), each=True)
+    assert not texture.independent
+    field = texture.draw((4, 2, 128, 160), rng())
+    assert lag(field[:, 0], 0, 1) == pytest.approx(0.35, abs=0.02)
+    assert lag(field[:, 1], 0, 1) == pytest.approx(0, abs=0.015)
+    np.testing.assert_allclose(field.var(dim=(0, 2, 3)), 1, rtol=0.03)

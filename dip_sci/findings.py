@@ -1,0 +1,276 @@
+"""Findings: the noise of all channels and colour samples of an image, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dip_sci import colours
+from dip_sci.noise import Gaussian, Pointwise, PoissonGaussian, Rician
+from dip_sci.noise_blocks import CUT, EDGE
+from dip_sci.noise_estimate import NoiseEstimate, estimate, piled
+from dip_sci.texture import Texture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dip_sci.colours import Colours
+    from dip_sci.noise_structure import Structure
+    from dip_sci.recipe import NoiseOptions
+
+    Array = NDArray[Any]
+
+NOT_ASKED = NoiseEstimate(Gaussian(1.0), "What noise there is was not looked into.", None)
+
+NOTHING_MEASURED = NoiseEstimate(Gaussian(1.0), "No voxel of this channel was measured.", None)
+
+NEGLIGIBLE = 0.2
+"""Share of mixtures' noise that neighbours may share without all of it being taken for such."""
+
+
+COARSELY = 0.5
+"""Share of the strength of coarse noise that methods go by which take noise for independent: fine content has less of it."""
+
+LEAST_CLEAR = 0.1
+"""Share of the voxels that must be away from those whose noise is cut off, for only them to count."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Which noise a stack ``(G, S, M, *spatial)`` holds: that of each sample, or of mixtures of them ``(G, K, M, *spatial)``.
+
+    Attributes
+    ----------
+    estimates
+        One per channel and sample, or mixture, in the order of the stack.
+    groups
+        How many channels there are.
+    mixing
+        From samples to mixtures and back; ``None`` where samples stand for themselves.
+    """
+
+    estimates: tuple[NoiseEstimate, ...]
+    groups: int
+    mixing: Colours | None = None
+
+    @property
+    def each(self) -> list[tuple[tuple[int, ...], NoiseEstimate]]:
+        """Estimates with their places."""
+        return list(zip(np.ndindex(self.groups, self.samples), self.estimates, strict=True))
+
+    @property
+    def model(self) -> Pointwise | None:
+        """How a voxel of the first channel and sample scatters; ``None`` where only mixtures' noise is known."""
+        return None if self.rotated else self.estimates[0].model
+
+    @property
+    def samples(self) -> int:
+        """How many samples, or mixtures, each channel has."""
+        return len(self.estimates) // self.groups
+
+    @property
+    def structures(self) -> list[Structure]:
+        """How the noise is spread, where that is known."""
+        return [e.structure for e in self.estimates if e.structure is not None]
+
+    @property
+    def rotated(self) -> bool:
+        """Whether it is the noise of mixtures of several samples."""
+        return self.mixing is not None and self.mixing.rotated
+
+    @property
+    def correlated(self) -> bool:
+        """Whether neighbouring voxels share noise."""
+        if not self.rotated:
+            return any(s.correlated for s in self.structures)
+        variance = np.square(self.sd)
+        shared = [e.structure is not None and e.structure.correlated for e in self.estimates]
+        share = (variance * np.reshape(shared, variance.shape)).sum(axis=1) / variance.sum(axis=1)
+        return bool(share.max() > NEGLIGIBLE)
+
+    @property
+    def counts(self) -> bool:
+        """Whether photons are counted."""
+        return any(isinstance(e.model, PoissonGaussian) for e in self.estimates)
+
+    @property
+    def cut_off(self) -> float:
+        """Share of the voxels whose noise is cut off at an end of the range: the mean over channels and samples."""
+        return float(np.mean([e.cut_off for e in self.estimates]))
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was found, in words: one for each channel and sample or mixture."""
+        found = [e.sentence for e in self.estimates]
+        if self.mixing is None or not self.mixing.rotated:
+            return found
+        names = [", ".join(f"{share:.2f}" for share in row) for row in self.mixing.to] * self.groups
+        low, high = self.mixing.correlation
+        ends = f"; {self.cut_off:.0%} of the values are cut off and do not count" if self.cut_off > 0 else ""
+        return [
+            f"Colours share noise (correlation {low:.2f} to {high:.2f}), so that it was measured in mixtures of them that do "
+            f"not{ends}.",
+            *(f"Mixture ({name}): {sentence}" for name, sentence in zip(names, found, strict=True)),
+        ]
+
+    @property
+    def sd(self) -> NDArray[np.float64]:
+        """Standard deviation of the noise of dark voxels, in image units, ``(G, K)``."""
+        return np.sqrt(self._variance(0.0))
+
+    def sd_at(self, value: float) -> NDArray[np.float64]:
+        """Return the standard deviation of the noise of samples of a value, in image units, ``(G, S)``."""
+        variance = self._variance(value)
+        samples: NDArray[np.float64] = np.sqrt(variance if self.mixing is None else self.mixing.variance(variance))
+        return samples
+
+    def _variance(self, value: float) -> NDArray[np.float64]:
+        found = [float(e.model.variance(np.array([value]))[0]) for e in self.estimates]
+        return np.reshape(found, (self.groups, self.samples))
+
+    def even(self) -> Findings:
+        """Return the same as if the noise were as strong everywhere."""
+        taken = [
+            e if e.structure is None else replace(e, structure=replace(e.structure, sd_map=None))
+            for e in self.estimates
+        ]
+        return replace(self, estimates=tuple(taken))
+
+    @property
+    def uneven(self) -> bool:
+        """Whether it is stronger in some places than in others."""
+        return any(s.sd_map is not None for s in self.structures)
+
+    def mixed(self, values: Array, seen: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
+        """Mix the samples of a stack; mixtures are measured where all samples are."""
+        if self.mixing is None:
+            return values, seen
+        mixtures = self.mixing.mix(np.where(seen, values, 0))
+        return mixtures, np.broadcast_to(np.all(seen, axis=1, keepdims=True), mixtures.shape)
+
+    def stabilised(self, mixtures: Array, seen: NDArray[np.bool_]) -> Array:
+        """Bring mixtures to where their noise is 1; what was not measured is 0."""
+        stable = np.stack([e.model.stabilise(mixtures[i]) for i, e in self.each]).reshape(mixtures.shape)
+        stable[~seen] = 0
+        return stable
+
+    def restored(self, stable: Array, *, linear: bool = False) -> Array:
+        """Bring denoised mixtures back to samples; with `linear`, they are in image units already."""
+        mixtures = stable
+        if not linear:
+            mixtures = np.stack([e.model.unstabilise(stable[i]) for i, e in self.each]).reshape(stable.shape)
+        return mixtures if self.mixing is None else self.mixing.separate(mixtures)
+
+    def strength(self, truth: Array) -> NDArray[np.float32]:
+        """Return the standard deviation of the noise of each value of a stack of samples, in image units."""
+        mixtures = truth if self.mixing is None else self.mixing.mix(truth)
+        sd = np.empty(mixtures.shape, np.float32)
+        for index, e in self.each:
+            found = e.structure
+            level = 1.0 if found is None else found.level if found.sd_map is None else found.level * found.sd_map
+            sd[index] = np.sqrt(e.model.variance(mixtures[index])) * level
+        if self.mixing is None:
+            return sd
+        samples: NDArray[np.float32] = np.sqrt(self.mixing.variance(np.square(sd)))
+        return samples
+
+    def stronger(self) -> NDArray[np.float32] | None:
+        """Return how much stronger mixtures' noise is at coarse frequencies ``(K,)``: at most as that of the strongest."""
+        if self.mixing is None or not self.mixing.coarse.any():
+            return None
+        factor = np.clip(COARSELY * self.mixing.coarse, self.sd, self.sd.max(axis=1, keepdims=True)) / self.sd
+        found: NDArray[np.float32] = factor.mean(axis=0).astype(np.float32)
+        return found
+
+    def textures(self, options: NoiseOptions) -> tuple[Texture, Texture | None]:
+        """Return what neighbours share as far as fits go by it, and where that is nothing, what they share too little of."""
+        if self.correlated:
+            return self._texture([s for s in self.structures if s.correlated]), None
+        return Texture(), self._texture(self.structures) if options.spatial == "auto" and self.structures else None
+
+    def _texture(self, found: list[Structure]) -> Texture:
+        """Draw noise as it was found: samples that stand for themselves alike, and each mixture by itself."""
+        if not self.rotated:
+            return Texture(np.mean([s.kernel for s in found], axis=0))
+        alone = np.zeros_like(found[0].kernel)
+        alone[tuple(n // 2 for n in alone.shape)] = 1
+        kernels = [alone if e.structure is None else e.structure.kernel for e in self.estimates]
+        return Texture(np.reshape(kernels, (self.groups, self.samples, *alone.shape)).mean(axis=0), each=True)
+
+
+def find(stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, volume: bool, linear: bool) -> Findings:
+    """Find the noise of a stack ``(G, S, M, *spatial)``.
+
+    Parameters
+    ----------
+    stack, seen
+        The values, and which of them were measured.
+    options
+        The recipe's noise group.
+    volume
+        Whether planes are neighbours in space.
+    linear
+        Whether the values stand behind an operator: there a magnitude's noise counts as Gaussian.
+
+    Notes
+    -----
+    Where samples share noise, mixtures of them are looked into. These are kept, unless neighbours share the noise of both:
+    then it gains nothing, and content is stronger over noise where colours are mixed to brightness.
+    """
+    copied = colours.copies(stack)
+    if copied is not None:
+        return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear)
+    apart = _found(stack, seen, options, None, volume=volume, linear=linear)
+    told = options.sigma, options.gain, options.offset, options.read_noise
+    if told != (None,) * 4 or not any(isinstance(e.model, Gaussian) for e in apart.estimates):
+        return apart
+    mixing = colours.shared(stack, seen)
+    if mixing is None:
+        return apart
+    # The photons of several samples make no photons.
+    gaussian = options.model_copy(update={"model": "gaussian"})
+    whole = np.broadcast_to(_whole(stack, seen), stack.shape)
+    mixed = _found(mixing.mix(np.where(seen, stack, 0)), whole, gaussian, mixing, volume=volume, linear=linear)
+    if apart.correlated and mixed.correlated:
+        return apart
+    return replace(mixed, estimates=tuple(replace(e, cut_off=apart.cut_off) for e in mixed.estimates))
+
+
+def not_asked(stack: Array) -> Findings:
+    """Return what stands for the noise of a stack where nobody minds it."""
+    copied = colours.copies(stack)
+    return Findings((NOT_ASKED,) * (len(stack) * (stack.shape[1] if copied is None else 1)), len(stack), copied)
+
+
+def _whole(stack: Array, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say where all samples were measured ``(G, 1, M, *spatial)``, away from where their noise is cut off: mixtures hide that."""
+    from scipy.ndimage import uniform_filter
+
+    whole: NDArray[np.bool_] = np.all(seen, axis=1, keepdims=True)
+    clear = whole.copy()
+    for g, s in np.ndindex(*stack.shape[:2]):
+        ends = list(piled(stack[g, s][seen[g, s]])) if seen[g, s].any() else []
+        if ends:
+            size = (*(1,) * (stack.ndim - 4), EDGE, EDGE)
+            clear[g, 0] &= uniform_filter(np.isin(stack[g, s], ends).astype(np.float32), size) <= CUT
+    return clear if clear.sum() >= LEAST_CLEAR * whole.sum() else whole
+
+
+def _found(
+    stack: Array,
+    seen: NDArray[np.bool_],
+    options: NoiseOptions,
+    mixing: Colours | None,
+    *,
+    volume: bool,
+    linear: bool,
+) -> Findings:
+    found = [
+        estimate(stack[i], seen[i], options, volume=volume) if seen[i].any() else NOTHING_MEASURED
+        for i in np.ndindex(*stack.shape[:2])
+    ]
+    if linear:
+        found = [replace(e, model=Gaussian(e.model.sigma)) if isinstance(e.model, Rician) else e for e in found]
+    return Findings(tuple(found), len(stack), mixing)
