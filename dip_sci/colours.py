@@ -21,8 +21,10 @@ SHARED = 0.12
 WIDE, COARSE = 32, (2, 6)
 """Edge of the blocks in which coarse noise is measured, and its frequencies there in half cycles per block."""
 
-SMOOTH = 0.5
+SMOOTH = 0.7
 """Strength of a mixture's noise at the finest frequencies, over that at all that are told, below which there may be more at coarse ones.
+
+JPEG's colours have .5 at most, independent noise .8 and more.
 """
 
 SINGULAR = 1e-6
@@ -126,7 +128,7 @@ def _coarse(planes: Array, seen: NDArray[np.bool_], mixtures: Array) -> Array:
     mixed = np.tensordot(mixtures.astype(np.float32), blocks, axes=1)
     found: Array = np.sqrt(np.diag(_covariance(mixed, (radius >= COARSE[0]) & (radius < COARSE[1]))))
     # The content of a picture is in its brightness, nearly all of it: there it hides the noise.
-    found[np.argmax(np.diag(mixtures @ np.cov(planes[:, seen]) @ mixtures.T))] = 0
+    found[np.argmax(np.abs(mixtures.sum(axis=1)))] = 0
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dip_sci import colours
 from dip_sci.noise import Gaussian, Pointwise, PoissonGaussian, Rician
 from dip_sci.noise_blocks import CUT, EDGE
-from dip_sci.noise_estimate import NoiseEstimate, estimate, piled
+from dip_sci.noise_estimate import NoiseEstimate, estimate, piled, rounding
 from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
@@ -30,11 +30,20 @@ NEGLIGIBLE = 0.2
 """Share of mixtures' noise that neighbours may share without all of it being taken for such."""
 
 
-COARSELY = 0.5
+COARSELY = 0.75
 """Share of the strength of coarse noise that methods go by which take noise for independent: fine content has less of it."""
 
-LEAST_CLEAR = 0.1
-"""Share of the voxels that must be away from those whose noise is cut off, for only them to count."""
+MOSTLY = 0.6
+"""Correlation of two samples' noise from which on mixtures are better also where neighbours share the noise of both."""
+
+ROUNDED = 1.5
+"""Strength of noise over that of rounding up to which it is mostly rounding, which no two samples share."""
+
+CUT_OFF, LEAST_CLEAR = 0.05, 0.1
+"""Share of the values that are cut off from which on only voxels away from them count, and the share of those that must be left.
+
+Fewer hardly lower the noise, and dark and bright parts are often the flat ones.
+"""
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,11 @@ class Findings:
         found = [float(e.model.variance(np.array([value]))[0]) for e in self.estimates]
         return np.reshape(found, (self.groups, self.samples))
 
+    def caution(self, weights: NDArray[Any]) -> float:
+        """Return the factor by which the noise's variance, in which channels and samples have weights, may be over what was found."""
+        errors = np.reshape([e.error for e in self.estimates], (self.groups, self.samples))
+        return float((weights * np.square(1 + errors)).sum() / weights.sum())
+
     def even(self) -> Findings:
         """Return the same as if the noise were as strong everywhere."""
         taken = [
@@ -216,24 +230,25 @@ def find(stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, volume
 
     Notes
     -----
-    Where samples share noise, mixtures of them are looked into. These are kept, unless neighbours share the noise of both:
-    then it gains nothing, and content is stronger over noise where colours are mixed to brightness.
+    Where samples share noise, mixtures of them are looked into. These are kept, unless neighbours share the noise of both, and
+    samples little of it: then nothing is gained, and content is stronger over noise where colours are mixed to brightness.
     """
     copied = colours.copies(stack)
     if copied is not None:
         return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear)
     apart = _found(stack, seen, options, None, volume=volume, linear=linear)
     told = options.sigma, options.gain, options.offset, options.read_noise
-    if told != (None,) * 4 or not any(isinstance(e.model, Gaussian) for e in apart.estimates):
-        return apart
-    mixing = colours.shared(stack, seen)
+    mixing = colours.shared(stack, seen) if told == (None,) * 4 and _may_be_mixed(apart, stack, seen) else None
     if mixing is None:
         return apart
     # The photons of several samples make no photons.
     gaussian = options.model_copy(update={"model": "gaussian"})
-    whole = np.broadcast_to(_whole(stack, seen), stack.shape)
+    whole = np.all(seen, axis=1, keepdims=True)
+    if apart.cut_off > CUT_OFF:
+        whole = _clear(stack, seen, whole)
+    whole = np.broadcast_to(whole, stack.shape)
     mixed = _found(mixing.mix(np.where(seen, stack, 0)), whole, gaussian, mixing, volume=volume, linear=linear)
-    if apart.correlated and mixed.correlated:
+    if apart.correlated and mixed.correlated and max(map(abs, mixing.correlation)) < MOSTLY:
         return apart
     return replace(mixed, estimates=tuple(replace(e, cut_off=apart.cut_off) for e in mixed.estimates))
 
@@ -244,11 +259,17 @@ def not_asked(stack: Array) -> Findings:
     return Findings((NOT_ASKED,) * (len(stack) * (stack.shape[1] if copied is None else 1)), len(stack), copied)
 
 
-def _whole(stack: Array, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Say where all samples were measured ``(G, 1, M, *spatial)``, away from where their noise is cut off: mixtures hide that."""
+def _may_be_mixed(apart: Findings, stack: Array, seen: NDArray[np.bool_]) -> bool:
+    """Whether some sample's noise is not that of photons, and that of none is hidden by rounding."""
+    known = [(e.model, rounding(stack[i][seen[i]])) for i, e in apart.each if seen[i].any()]
+    sds = [(model.sigma, least) for model, least in known if isinstance(model, Gaussian)]
+    return bool(sds) and all(sd > ROUNDED * least for sd, least in sds)
+
+
+def _clear(stack: Array, seen: NDArray[np.bool_], whole: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Leave out of what was measured ``(G, 1, M, *spatial)`` where the noise of samples is cut off: mixtures hide that."""
     from scipy.ndimage import uniform_filter
 
-    whole: NDArray[np.bool_] = np.all(seen, axis=1, keepdims=True)
     clear = whole.copy()
     for g, s in np.ndindex(*stack.shape[:2]):
         ends = list(piled(stack[g, s][seen[g, s]])) if seen[g, s].any() else []
@@ -268,7 +289,9 @@ def _found(
     linear: bool,
 ) -> Findings:
     found = [
-        estimate(stack[i], seen[i], options, volume=volume) if seen[i].any() else NOTHING_MEASURED
+        estimate(stack[i], seen[i], options, volume=volume, mixed=mixing is not None and mixing.rotated)
+        if seen[i].any()
+        else NOTHING_MEASURED
         for i in np.ndindex(*stack.shape[:2])
     ]
     if linear:

@@ -108,7 +108,12 @@ class _Found:
 
 
 def estimate(
-    values: NDArray[Any], measured: NDArray[np.bool_], options: NoiseOptions, *, volume: bool = False
+    values: NDArray[Any],
+    measured: NDArray[np.bool_],
+    options: NoiseOptions,
+    *,
+    volume: bool = False,
+    mixed: bool = False,
 ) -> NoiseEstimate:
     """Find the noise model of one image; what the user gave wins.
 
@@ -122,6 +127,8 @@ def estimate(
         The recipe's noise group.
     volume
         Whether the planes are neighbours in space.
+    mixed
+        Whether values are mixtures of those that were stored: their steps and ends are no longer seen.
 
     Returns
     -------
@@ -145,7 +152,7 @@ def estimate(
         raise ImageError("The image holds no finite, measured voxel: there is nothing to restore.")
     planes = np.where(measured, values, 0).reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
-    step = _step(planes[seen])
+    step = 0.0 if mixed else _step(planes[seen])
     found = _pointwise(planes, seen, options, step)
     model, why, error = found.model, found.why, found.error
     spread = None
@@ -177,7 +184,7 @@ def estimate(
             Gaussian(step / math.sqrt(12)),
             f", that of rounding to steps of {step:.4g}: what else there is is weaker",
         )
-    ends = {} if error is None else piled(values[measured])
+    ends = {} if error is None or mixed else piled(values[measured])
     within = "" if error is None else f", within {2 * error:.0%}"
     sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_cut_off(ends)}."
     return NoiseEstimate(model, sentence, spread, error or 0.0, sum(ends.values()))
@@ -322,6 +329,11 @@ def _spread_out(found: Structure | None) -> str:
         low, high = np.quantile(found.sd_map, (0.05, 0.95))
         words += f", between {low:.1f} and {high:.1f} times as strong from place to place"
     return words
+
+
+def rounding(seen: Array) -> float:
+    """Return the standard deviation of what rounding does to values."""
+    return _step(seen) / math.sqrt(12)
 
 
 def _step(seen: Array) -> float:

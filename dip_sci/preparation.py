@@ -208,6 +208,11 @@ class Preparation:
         """Standard deviation of the noise over that of the noisy image, of all samples: the mean over channels."""
         return float(np.sqrt(np.square(np.minimum(1 / self.scaling.width, 1.0)).mean(axis=1)).mean())
 
+    @property
+    def caution(self) -> float:
+        """Variance of the noise as problems have it, over what was found: a standard error is added."""
+        return self.noise.caution(np.square(1 / self.scaling.width).reshape(self._stack_shape[:2]))
+
     def problems(self, device: torch.device) -> list[Problem]:
         """Return one problem for all images (a shared network), or under full supervision one per image."""
         operator = self.task.operator(self.layout.spatial, self.spacing, self.recipe)

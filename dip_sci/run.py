@@ -213,7 +213,9 @@ class Run:
 
     def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
         miss = self._miss(problem)
-        believed = miss is None or miss > LEAST_MISS * (1 - self.prepared.noise.cut_off)
+        # The noise is said to be as strong as it may be: what was found of it is to be contradicted.
+        least = LEAST_MISS * (1 - self.prepared.noise.cut_off) / self.prepared.caution
+        believed = miss is None or miss > least
         again = fitted.again if self.recipe.output.classical == "blend" and believed and known else None
         if not known:
             self.made_of = (

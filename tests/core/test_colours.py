@@ -141,6 +141,11 @@ def test_noise_that_is_cut_off_is_told_of_and_does_not_count():
     np.testing.assert_allclose(strength, noise.std(axis=(0, 1)), rtol=0.1)
 
 
+def test_noise_that_rounding_hides_is_not_looked_for_in_mixtures():
+    values = np.rint(coloured() + mixed(0.1))
+    assert prepared(values).noise.mixing is None
+
+
 def test_a_region_alone_is_changed():
     values = (coloured() + mixed()).astype(np.float32)
     region = np.zeros((128, 128), bool)
