@@ -27,8 +27,9 @@ SMOOTH = 0.7
 JPEG's colours have .5 at most, independent noise .8 and more.
 """
 
-SINGULAR = 1e-6
-"""Variance of a mixture's noise, over that of another, below which it has none: its samples are made of each other."""
+SILENT = 1e-3
+"""Strength of a mixture's noise, over that of the strongest, up to which it has none: of a grey picture with something coloured in it.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ class Colours:
         of samples that are copies of one, that one.
     correlation
         Smallest and largest of the correlations of two samples' noise.
+    sd
+        Standard deviation of each mixture's noise, roughly, ``(K,)``; 0 where there is none, or where it is not known.
     coarse
         Strength of each mixture's noise at coarse frequencies: the standard deviation of independent noise that has as much
         there, ``(K,)``; 0 where content hides it, and where it is as strong at fine ones.
@@ -50,6 +53,7 @@ class Colours:
     to: Array
     back: Array
     correlation: tuple[float, float]
+    sd: Array
     coarse: Array
 
     @property
@@ -75,7 +79,7 @@ def copies(stack: Array) -> Colours | None:
     samples = stack.shape[1]
     if samples < 2 or not all(np.array_equal(stack[:, 0], stack[:, s]) for s in range(1, samples)):
         return None
-    return Colours(np.eye(samples)[:1], np.ones((samples, 1)), (1.0, 1.0), np.zeros(1))
+    return Colours(np.eye(samples)[:1], np.ones((samples, 1)), (1.0, 1.0), np.zeros(1), np.zeros(1))
 
 
 def shared(stack: Array, seen: NDArray[np.bool_]) -> Colours | None:
@@ -112,11 +116,12 @@ def shared(stack: Array, seen: NDArray[np.bool_]) -> Colours | None:
         return None
     correlation = (covariance / np.sqrt(np.outer(variance, variance)))[np.triu_indices(samples, 1)]
     variances, vectors = np.linalg.eigh(covariance)
-    if variances[0] < SINGULAR * variances[-1] or np.abs(correlation).max() < SHARED:
+    if np.abs(correlation).max() < SHARED:
         return None
     smooth = np.diag(vectors.T @ _covariance(blocks, FINE) @ vectors) < SMOOTH**2 * variances
     coarse = np.where(smooth, _coarse(planes, whole, vectors.T), 0)
-    return Colours(vectors.T, vectors, (float(correlation.min()), float(correlation.max())), coarse)
+    sd = np.sqrt(np.where(variances > SILENT**2 * variances[-1], variances, 0))
+    return Colours(vectors.T, vectors, (float(correlation.min()), float(correlation.max())), sd, coarse)
 
 
 def _coarse(planes: Array, seen: NDArray[np.bool_], mixtures: Array) -> Array:
@@ -126,7 +131,7 @@ def _coarse(planes: Array, seen: NDArray[np.bool_], mixtures: Array) -> Array:
         return np.zeros(len(mixtures))
     radius = np.hypot(*np.indices((WIDE, WIDE)))
     mixed = np.tensordot(mixtures.astype(np.float32), blocks, axes=1)
-    found: Array = np.sqrt(np.diag(_covariance(mixed, (radius >= COARSE[0]) & (radius < COARSE[1]))))
+    found: Array = np.sqrt(np.maximum(np.diag(_covariance(mixed, (radius >= COARSE[0]) & (radius < COARSE[1]))), 0))
     # The content of a picture is in its brightness, nearly all of it: there it hides the noise.
     found[np.argmax(np.abs(mixtures.sum(axis=1)))] = 0
     return found

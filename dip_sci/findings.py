@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci import colours
+from dip_sci.colours import SILENT
 from dip_sci.noise import Gaussian, Pointwise, PoissonGaussian, Rician
 from dip_sci.noise_blocks import CUT, EDGE
 from dip_sci.noise_estimate import NoiseEstimate, estimate, piled, rounding
@@ -288,10 +289,13 @@ def _found(
     volume: bool,
     linear: bool,
 ) -> Findings:
+    mixed = mixing is not None and mixing.rotated
     found = [
-        estimate(stack[i], seen[i], options, volume=volume, mixed=mixing is not None and mixing.rotated)
-        if seen[i].any()
-        else NOTHING_MEASURED
+        NOTHING_MEASURED
+        if not seen[i].any()
+        else NoiseEstimate(Gaussian(SILENT * float(mixing.sd.max())), "No noise.")
+        if mixing is not None and mixed and mixing.sd[i[1]] == 0
+        else estimate(stack[i], seen[i], options, volume=volume, mixed=mixed)
         for i in np.ndindex(*stack.shape[:2])
     ]
     if linear:

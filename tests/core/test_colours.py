@@ -68,7 +68,7 @@ def test_mixtures_share_no_noise(seed):
 def test_mixing_is_undone_and_keeps_distances(seed, shape):
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    mixing = colours.Colours(turn, turn.T, (0.5, 0.5), np.zeros(3))
+    mixing = colours.Colours(turn, turn.T, (0.5, 0.5), np.ones(3), np.zeros(3))
     values = rng.normal(size=shape)
     mixtures = mixing.mix(values)
     np.testing.assert_allclose(mixing.separate(mixtures), values, atol=1e-9)
@@ -120,6 +120,23 @@ def test_a_grey_picture_saved_in_colour_is_one_picture(samples):
     assert len(result.report.noise) == 1
     if alpha:
         assert (result.image.array[..., 3] == 7).all()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_grey_picture_with_something_coloured_in_it(seed):
+    """An ultrasound's screen: grey but for a few marks, so that no noise is in its colours."""
+    truth = scene(96, 96, seed=seed)
+    grey = truth + np.random.default_rng(seed).normal(0, 12, (96, 96))
+    values = np.stack([grey] * 3, axis=-1).astype(np.float32)
+    values[4:10, 10:40] = (250, 220, 10)
+    recipe = Recipe.parse({"preset": "fast", "seed": seed, "fit": {"steps": 30}})
+    result = denoise(Image(values, "YXS"), recipe)
+    assert sum("No noise" in sentence for sentence in result.report.noise) == 2
+    away = result.image.array[14:]
+    alone = denoise(Image(grey.astype(np.float32), "YX"), recipe).image.array
+    assert np.square(away.mean(axis=-1) - truth[14:]).mean() < 1.25 * np.square(alone[14:] - truth[14:]).mean()
+    assert np.ptp(away, axis=-1).max() < 1
+    np.testing.assert_allclose(result.image.array[5:9, 12:38].mean(axis=(0, 1)), (250, 220, 10), atol=6)
 
 
 def test_a_colour_that_was_not_measured_somewhere_stays_so():
