@@ -213,8 +213,9 @@ class Run:
 
     def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
         miss = self._miss(problem)
-        # The noise is said to be as strong as it may be: what was found of it is to be contradicted.
-        least = LEAST_MISS * (1 - self.prepared.noise.cut_off) / self.prepared.caution
+        # The noise is said to be as strong as it may be, and that is not what is to be contradicted; but doubt is no excuse.
+        said = max(1 / self.prepared.caution, LEAST_MISS)
+        least = LEAST_MISS * said * (1 - self.prepared.noise.cut_off)
         believed = miss is None or miss > least
         again = fitted.again if self.recipe.output.classical == "blend" and believed and known else None
         if not known:
