@@ -20,7 +20,8 @@ brainweb   no        the noise-free phantom, Rician noise of 3, 7, 11 % of its m
 cset9      no        the picture, white noise of SD 25, not clipped; `cset9_s5`, `_s10`, `_s15`, `_s50`: of SD 5 to 50
 set12      no        the same, grey
 cset9_*    no        noise of SD 20 that the colours share: `_jpeg`: white, then whole numbers from 0 to 255, then JPEG of quality
-                     85, whose colours are half as fine; `_mixed`: white, mixed by a camera's colour matrix
+                     85, whose colours are half as fine; `_mixed`: white, mixed by a camera's colour matrix; `_shot`: of photons,
+                     60 at 255, mixed likewise
 set12_rgb  no        `set12` three times over: a grey picture saved in colour
 set14_*    no        the 14 pictures of Set14, grey: `_s5`, `_s15`: white noise of that SD; `_rising`: from SD 8 at the left
                      to 40 at the right; `_magnitude_5`, `_12`: Rician noise of 5, 12 % of 255; `_shared_15`, `_25`: SD 25 or
@@ -356,6 +357,11 @@ def _mixed(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     return truth + rng.normal(0, 20 / np.sqrt(np.square(matrix).sum(axis=1).mean()), truth.shape) @ matrix.T
 
 
+def _shot(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    photons = rng.poisson(truth / 255 * 60)
+    return truth + (photons * 255 / 60 - truth) @ np.array(CAMERA).T
+
+
 def _coloured(
     group: str, add: Callable[[NDArray[Any], np.random.Generator], NDArray[Any]], root: Path, crop: int | None
 ) -> Iterator[Pair]:
@@ -502,6 +508,7 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     "set14_turned": _turned,
     "cset9_jpeg": partial(_coloured, "cset9_jpeg", _jpeg),
     "cset9_mixed": partial(_coloured, "cset9_mixed", _mixed),
+    "cset9_shot": partial(_coloured, "cset9_shot", _shot),
     "set12_rgb": _in_colour,
     "finer_volume": _finer_volume,
 }

@@ -59,11 +59,14 @@ class Findings:
         How many channels there are.
     mixing
         From samples to mixtures and back; ``None`` where samples stand for themselves.
+    first
+        The noise of each sample where it must be stabilised before samples are mixed: all count photons.
     """
 
     estimates: tuple[NoiseEstimate, ...]
     groups: int
     mixing: Colours | None = None
+    first: tuple[NoiseEstimate, ...] = ()
 
     @property
     def each(self) -> list[tuple[tuple[int, ...], NoiseEstimate]]:
@@ -121,7 +124,8 @@ class Findings:
         ends = f"; {self.cut_off:.0%} of the values are cut off and do not count" if self.cut_off > 0 else ""
         return [
             f"Colours share noise (correlation {low:.2f} to {high:.2f}), so that it was measured in mixtures of them that do "
-            f"not{ends}.",
+            f"not{ends}{', as stabilised' if self.first else ''}.",
+            *(e.sentence for e in self.first),
             *(f"Mixture ({name}): {sentence}" for name, sentence in zip(names, found, strict=True)),
         ]
 
@@ -133,8 +137,11 @@ class Findings:
     def sd_at(self, value: float) -> NDArray[np.float64]:
         """Return the standard deviation of the noise of samples of a value, in image units, ``(G, S)``."""
         variance = self._variance(value)
-        samples: NDArray[np.float64] = np.sqrt(variance if self.mixing is None else self.mixing.variance(variance))
-        return samples
+        if self.mixing is not None:
+            variance = self.mixing.variance(variance)
+        if self.first:
+            variance = variance * np.reshape([e.model.variance(np.array([value])) for e in self.first], variance.shape)
+        return np.sqrt(variance)
 
     def _variance(self, value: float) -> NDArray[np.float64]:
         found = [float(e.model.variance(np.array([value]))[0]) for e in self.estimates]
@@ -162,25 +169,27 @@ class Findings:
         """Mix the samples of a stack; mixtures are measured where all samples are."""
         if self.mixing is None:
             return values, seen
-        mixtures = self.mixing.mix(np.where(seen, values, 0))
+        mixtures = self.mixing.mix(_stabilised(values, seen, self.first) if self.first else np.where(seen, values, 0))
         return mixtures, np.broadcast_to(np.all(seen, axis=1, keepdims=True), mixtures.shape)
 
     def stabilised(self, mixtures: Array, seen: NDArray[np.bool_]) -> Array:
         """Bring mixtures to where their noise is 1; what was not measured is 0."""
-        stable = np.stack([e.model.stabilise(mixtures[i]) for i, e in self.each]).reshape(mixtures.shape)
-        stable[~seen] = 0
-        return stable
+        return _stabilised(mixtures, seen, self.estimates)
 
     def restored(self, stable: Array, *, linear: bool = False) -> Array:
         """Bring denoised mixtures back to samples; with `linear`, they are in image units already."""
         mixtures = stable
         if not linear:
             mixtures = np.stack([e.model.unstabilise(stable[i]) for i, e in self.each]).reshape(stable.shape)
-        return mixtures if self.mixing is None else self.mixing.separate(mixtures)
+        samples = mixtures if self.mixing is None else self.mixing.separate(mixtures)
+        if not self.first:
+            return samples
+        places = zip(np.ndindex(*samples.shape[:2]), self.first, strict=True)
+        return np.stack([e.model.unstabilise(samples[i]) for i, e in places]).reshape(samples.shape)
 
     def strength(self, truth: Array) -> NDArray[np.float32]:
         """Return the standard deviation of the noise of each value of a stack of samples, in image units."""
-        mixtures = truth if self.mixing is None else self.mixing.mix(truth)
+        mixtures = truth if self.mixing is None else self.mixed(truth, np.ones(truth.shape, bool))[0]
         sd = np.empty(mixtures.shape, np.float32)
         for index, e in self.each:
             found = e.structure
@@ -189,6 +198,8 @@ class Findings:
         if self.mixing is None:
             return sd
         samples: NDArray[np.float32] = np.sqrt(self.mixing.variance(np.square(sd)))
+        for i, e in zip(np.ndindex(*samples.shape[:2]), self.first, strict=False):
+            samples[i] *= np.sqrt(e.model.variance(truth[i]))
         return samples
 
     def stronger(self) -> NDArray[np.float32] | None:
@@ -239,19 +250,24 @@ def find(stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, volume
         return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear)
     apart = _found(stack, seen, options, None, volume=volume, linear=linear)
     told = options.sigma, options.gain, options.offset, options.read_noise
-    mixing = colours.shared(stack, seen) if told == (None,) * 4 and _may_be_mixed(apart, stack, seen) else None
+    if told != (None,) * 4 or not _may_be_mixed(apart, stack, seen, linear=linear):
+        return apart
+    photons = all(isinstance(e.model, PoissonGaussian) for e in apart.estimates)
+    first = apart.estimates if photons else ()
+    values = _stabilised(stack, seen, first) if first else np.where(seen, stack, 0)
+    mixing = colours.shared(values, seen)
     if mixing is None:
         return apart
-    # The photons of several samples make no photons.
     gaussian = options.model_copy(update={"model": "gaussian"})
     whole = np.all(seen, axis=1, keepdims=True)
     if apart.cut_off > CUT_OFF:
         whole = _clear(stack, seen, whole)
     whole = np.broadcast_to(whole, stack.shape)
-    mixed = _found(mixing.mix(np.where(seen, stack, 0)), whole, gaussian, mixing, volume=volume, linear=linear)
+    mixed = _found(mixing.mix(values), whole, gaussian, mixing, volume=volume, linear=linear)
     if apart.correlated and mixed.correlated and max(map(abs, mixing.correlation)) < MOSTLY:
         return apart
-    return replace(mixed, estimates=tuple(replace(e, cut_off=apart.cut_off) for e in mixed.estimates))
+    estimates = tuple(replace(e, cut_off=apart.cut_off) for e in mixed.estimates)
+    return replace(mixed, estimates=estimates, first=first)
 
 
 def not_asked(stack: Array) -> Findings:
@@ -260,11 +276,20 @@ def not_asked(stack: Array) -> Findings:
     return Findings((NOT_ASKED,) * (len(stack) * (stack.shape[1] if copied is None else 1)), len(stack), copied)
 
 
-def _may_be_mixed(apart: Findings, stack: Array, seen: NDArray[np.bool_]) -> bool:
-    """Whether some sample's noise is not that of photons, and that of none is hidden by rounding."""
+def _may_be_mixed(apart: Findings, stack: Array, seen: NDArray[np.bool_], *, linear: bool) -> bool:
+    """Whether the noise of no sample is hidden by rounding, or a magnitude's, or must stay as it is behind an operator on light."""
+    if (linear and apart.counts) or any(isinstance(e.model, Rician) for e in apart.estimates):
+        return False
     known = [(e.model, rounding(stack[i][seen[i]])) for i, e in apart.each if seen[i].any()]
-    sds = [(model.sigma, least) for model, least in known if isinstance(model, Gaussian)]
-    return bool(sds) and all(sd > ROUNDED * least for sd, least in sds)
+    return all(model.sigma > ROUNDED * least for model, least in known if isinstance(model, Gaussian))
+
+
+def _stabilised(stack: Array, seen: NDArray[np.bool_], estimates: tuple[NoiseEstimate, ...]) -> Array:
+    """Bring a stack to where the noise of each sample is 1; what was not measured is 0."""
+    places = zip(np.ndindex(*stack.shape[:2]), estimates, strict=True)
+    stable = np.stack([e.model.stabilise(stack[i]) for i, e in places]).reshape(stack.shape)
+    stable[~seen] = 0
+    return stable
 
 
 def _clear(stack: Array, seen: NDArray[np.bool_], whole: NDArray[np.bool_]) -> NDArray[np.bool_]:

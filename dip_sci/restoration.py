@@ -27,7 +27,8 @@ class Report:
     reasons
         Why, for each option that was decided here.
     noise
-        One sentence per channel and colour sample, and one on electric interference where there is some.
+        One sentence per channel and colour sample (where these share noise, one that says so, and one per mixture of them), and one
+        on electric interference where there is some.
     reason
         Why the fit stopped.
     steps, best_step

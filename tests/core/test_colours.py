@@ -163,6 +163,31 @@ def test_noise_that_rounding_hides_is_not_looked_for_in_mixtures():
     assert prepared(values).noise.mixing is None
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_photons_that_a_camera_has_mixed(seed):
+    """Noise that rises with brightness in each colour, and is shared: stabilised first, then mixed."""
+    rng = np.random.default_rng(seed)
+    steps = np.kron(rng.uniform(20, 220, (6, 6)), np.ones((32, 32)))
+    truth = steps[..., None] * (1, 0.9, 0.8) + 0.1 * coloured(192)
+    shot = (rng.poisson(0.5 * truth) / 0.5 - truth) @ CAMERA.T
+    image = Image((truth + shot).astype(np.float32), "YXS")
+    found = prepared(image.array)
+    assert len(found.noise.first) == 3
+    assert found.sentences[1].startswith("Poisson")
+    strength = found.noise_map(truth.astype(np.float32))
+    for s in range(3):
+        dark = truth[..., s] < np.quantile(truth[..., s], 0.3)
+        for part in (dark, ~dark):
+            assert strength[part, s].mean() == pytest.approx(shot[part, s].std(), rel=0.25)
+    recipe = Recipe.parse({"preset": "fast", "seed": seed, "fit": {"steps": 30}})
+    errors = [
+        np.square(denoise(image, each).image.array - truth).mean()
+        for each in (recipe, recipe.merged({"noise": {"model": "gaussian"}}))
+    ]
+    assert errors[0] < 0.9 * errors[1]
+    assert denoise(image, recipe).image.array.mean() == pytest.approx(truth.mean(), rel=0.02)
+
+
 def test_a_region_alone_is_changed():
     values = (coloured() + mixed()).astype(np.float32)
     region = np.zeros((128, 128), bool)
