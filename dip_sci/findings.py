@@ -30,7 +30,6 @@ NOTHING_MEASURED = NoiseEstimate(Gaussian(1.0), "No voxel of this channel was me
 NEGLIGIBLE = 0.2
 """Share of mixtures' noise that neighbours may share without all of it being taken for such."""
 
-
 COARSELY = 0.75
 """Share of the strength of coarse noise that methods go by which take noise for independent: fine content has less of it."""
 
@@ -226,7 +225,9 @@ class Findings:
         return Texture(np.reshape(kernels, (self.groups, self.samples, *alone.shape)).mean(axis=0), each=True)
 
 
-def find(stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, volume: bool, linear: bool) -> Findings:
+def find(
+    stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, colour: bool, volume: bool, linear: bool
+) -> Findings:
     """Find the noise of a stack ``(G, S, M, *spatial)``.
 
     Parameters
@@ -235,6 +236,8 @@ def find(stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, volume
         The values, and which of them were measured.
     options
         The recipe's noise group.
+    colour
+        Whether samples are colours, in one unit, so that they may be mixed.
     volume
         Whether planes are neighbours in space.
     linear
@@ -245,12 +248,12 @@ def find(stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, volume
     Where samples share noise, mixtures of them are looked into. These are kept, unless neighbours share the noise of both, and
     samples little of it: then nothing is gained, and content is stronger over noise where colours are mixed to brightness.
     """
-    copied = colours.copies(stack)
+    copied = colours.copies(stack) if colour else None
     if copied is not None:
         return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear)
     apart = _found(stack, seen, options, None, volume=volume, linear=linear)
     told = options.sigma, options.gain, options.offset, options.read_noise
-    if told != (None,) * 4 or not _may_be_mixed(apart, stack, seen, linear=linear):
+    if not colour or told != (None,) * 4 or not _may_be_mixed(apart, stack, seen, linear=linear):
         return apart
     photons = all(isinstance(e.model, PoissonGaussian) for e in apart.estimates)
     first = apart.estimates if photons else ()
@@ -270,9 +273,9 @@ def find(stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, volume
     return replace(mixed, estimates=estimates, first=first)
 
 
-def not_asked(stack: Array) -> Findings:
+def not_asked(stack: Array, *, colour: bool) -> Findings:
     """Return what stands for the noise of a stack where nobody minds it."""
-    copied = colours.copies(stack)
+    copied = colours.copies(stack) if colour else None
     return Findings((NOT_ASKED,) * (len(stack) * (stack.shape[1] if copied is None else 1)), len(stack), copied)
 
 

@@ -447,9 +447,15 @@ class Preparation:
         # The noise of a small region is that of the whole image, where there is far more to measure it on.
         stack = self.layout.stack(self._whole[self._keep])
         if not self.task.minds_noise(self.recipe):
-            return findings.not_asked(stack)
-        seen, volume = self.layout.stack(measured[self._keep]), len(self.layout.spatial) == 3
-        return findings.find(stack, seen, self.recipe.noise, volume=volume, linear=self.task.linear)
+            return findings.not_asked(stack, colour=not self.layout.joint)
+        return findings.find(
+            stack,
+            self.layout.stack(measured[self._keep]),
+            self.recipe.noise,
+            colour=not self.layout.joint,
+            volume=len(self.layout.spatial) == 3,
+            linear=self.task.linear,
+        )
 
     @staticmethod
     def _is_constant(values: NDArray[Any], seen: NDArray[np.bool_]) -> bool:
