@@ -81,6 +81,18 @@ def test_what_changes_everywhere_alike_shows_no_tiles(axes):
         np.testing.assert_allclose(change, 0.5 * done.prepared.scaling.width.item(), rtol=1e-3)
 
 
+def test_mixtures_of_colours_are_tiled_as_they_were_learned():
+    matrix = np.array([[1.6, -0.45, -0.15], [-0.3, 1.5, -0.2], [-0.05, -0.55, 1.6]])
+    values = (100 + np.random.default_rng(1).normal(0, 9, (130, 150, 3)) @ matrix.T).astype(np.float32)
+    values[..., 2] += 50
+    done = tiles(Image(values, "YXS"), brighter, noise={"model": "auto", "sigma": None})
+    assert done.prepared.noise.rotated
+    list(done.run())
+    change = done.result()[0].array - values
+    half = 0.5 * done.prepared.scaling.width.flatten() * done.prepared.noise.sd.flatten()
+    np.testing.assert_allclose(change, np.broadcast_to(half @ done.prepared.noise.mixing.to, change.shape), atol=0.01)
+
+
 @pytest.mark.parametrize("kind", ["u1", "i2", "i4", "f4", ">i2"])
 def test_what_does_not_change_keeps_its_bits(kind):
     values = (VOLUME.array * 1000 if kind == "i4" else VOLUME.array / 8).astype(kind)
