@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from dip_sci.patches import FAINT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,9 +29,6 @@ WIDE_STRENGTHS: dict[bool, tuple[float, ...]] = {False: (), True: (1.3, 2.0)}
 TV_STRENGTHS = {False: (0.7, 1.2, 2.0), True: (1.2, 2.0, 3.5, 6.0)}
 """Weights of the total variation in standard deviations of the noise, likewise."""
 
-
-FAINT = 0.05
-"""Noise of a channel, over the strongest of an image's, that is taken off it at least."""
 
 MOST_BIHARMONIC = 2**18
 """Missing voxels up to which biharmonic inpainting takes seconds."""

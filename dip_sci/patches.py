@@ -65,8 +65,8 @@ def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
     image
         ``(C, *spatial)``, with two or three spatial axes.
     sigma
-        Standard deviation of its noise, ``(1 or C, *spatial)`` or broadcast to it; at each voxel, its mean over the channels counts, each
-        over its own strength.
+        Standard deviation of its noise, ``(1 or C, *spatial)`` or broadcast to it; at each voxel, the mean over
+        the channels counts, each over its own strength.
     coarse
         Gather fewer groups: sooner done, and a little worse.
 

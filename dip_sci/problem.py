@@ -192,7 +192,8 @@ class Problem:
 
     def to(self, device: torch.device) -> Problem:
         """Return the same problem on another device."""
-        return self._mapped(lambda part: part.to(device))
+        stronger = None if self.stronger is None else self.stronger.to(device)
+        return replace(self._mapped(lambda part: part.to(device)), stronger=stronger)
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> Problem:
         return replace(

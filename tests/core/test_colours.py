@@ -1,13 +1,15 @@
 """Noise that colours share is found and removed as such, and a grey picture saved in colour is one picture."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
-from scenes import scene, tiny
+from scenes import problem, scene, tiny
 
 from dip_sci import colours, deconvolve
 from dip_sci.image import Image
@@ -186,6 +188,12 @@ def test_photons_that_a_camera_has_mixed(seed):
     ]
     assert errors[0] < 0.9 * errors[1]
     assert denoise(image, recipe).image.array.mean() == pytest.approx(truth.mean(), rel=0.02)
+
+
+def test_what_is_known_of_coarse_noise_goes_to_the_device():
+    p = replace(problem(16, 16, channels=3), stronger=torch.ones(1, 3, 1, 1))
+    moved = p.to(torch.device("meta"))
+    assert {part.device.type for part in (moved.observation, moved.sigma, moved.stronger)} == {"meta"}
 
 
 def test_a_region_alone_is_changed():
