@@ -317,15 +317,16 @@ def _found(
     volume: bool,
     linear: bool,
 ) -> Findings:
-    mixed = mixing is not None and mixing.rotated
-    found = [
-        NOTHING_MEASURED
-        if not seen[i].any()
-        else NoiseEstimate(Gaussian(SILENT * float(mixing.sd.max())), "No noise.")
-        if mixing is not None and mixed and mixing.sd[i[1]] == 0
-        else estimate(stack[i], seen[i], options, volume=volume, mixed=mixed)
-        for i in np.ndindex(*stack.shape[:2])
-    ]
+    rotated = mixing if mixing is not None and mixing.rotated else None
+
+    def one(g: int, s: int) -> NoiseEstimate:
+        if not seen[g, s].any():
+            return NOTHING_MEASURED
+        if rotated is not None and rotated.sd[s] == 0:
+            return NoiseEstimate(Gaussian(SILENT * float(rotated.sd.max())), "No noise.")
+        return estimate(stack[g, s], seen[g, s], options, volume=volume, mixed=rotated is not None)
+
+    found = [one(g, s) for g, s in np.ndindex(*stack.shape[:2])]
     if linear:
         found = [replace(e, model=Gaussian(e.model.sigma)) if isinstance(e.model, Rician) else e for e in found]
     return Findings(tuple(found), len(stack), mixing)

@@ -190,6 +190,21 @@ def test_photons_that_a_camera_has_mixed(seed):
     assert denoise(image, recipe).image.array.mean() == pytest.approx(truth.mean(), rel=0.02)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_the_coarse_noise_in_the_colours_of_jpeg_is_found(seed):
+    """It is what is left of noise of SD 20: weak all in all, and as strong as it was where it is coarse."""
+    truth = scene(192, 192)[..., None] + (20, 0, -10)
+    values = compressed(truth + np.random.default_rng(seed).normal(0, 20, truth.shape))
+    found = prepared(values).noise
+    bright = np.argmax(np.abs(found.mixing.to.sum(axis=1)))
+    colour = [k for k in range(3) if k != bright]
+    assert found.mixing.coarse[bright] == 0
+    np.testing.assert_allclose(found.mixing.coarse[colour], 20, rtol=0.25)
+    assert (found.sd[0, colour] < 10).all()
+    assert found.stronger()[bright] == 1
+    assert (found.stronger()[colour] > 1.5).all()
+
+
 def test_what_is_known_of_coarse_noise_goes_to_the_device():
     p = replace(problem(16, 16, channels=3), stronger=torch.ones(1, 3, 1, 1))
     moved = p.to(torch.device("meta"))
