@@ -47,17 +47,39 @@ class Detected:
         return self.operator.finer(y)
 
     def features(self, channels: int) -> int:
-        """See `Operator`."""
-        return self.operator.features(channels)
+        """See `Operator`: those of light, and what was observed."""
+        return self.operator.features(channels) + channels
 
     def guess(self, y: Tensor, visible: Tensor) -> Guess:
-        """See `Operator`: the base is light, all else stabilised."""
-        base, features, filled = self.operator.guess(y, visible)
-        centre, width = _like(base, self._stable)
+        """See `Operator`: of light, as an operator's inverse knows no other; but stabilised noise is even."""
+        found = self.operator.guess(self.light(y), visible)
+        return found._replace(features=torch.cat([found.features, y * visible], dim=1))
+
+    def evened(self, y: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self.operator.evened(y)
+
+    def light(self, y: Tensor) -> Tensor:
+        """Return the light of an observation, on light's range."""
+        centre, width = _like(y, self._stable)
         g = self.model.gain
-        photons = (g * (base * width + centre).clamp_min(0) / 2).square() - 0.375 * g**2 - self.model.read_noise**2
-        centre, width = _like(base, self._light)
-        return Guess((photons / g + self.model.offset - centre) / width, features, filled)
+        photons = (g * (y * width + centre).clamp_min(0) / 2).square() - 0.375 * g**2 - self.model.read_noise**2
+        return self._scaled(photons / g + self.model.offset)
+
+    def variance(self, light: Tensor) -> Tensor:
+        """Return the variance of the noise in light on its range, never 0."""
+        centre, width = _like(light, self._light)
+        arriving = (self.model.gain * (light * width + centre - self.model.offset)).clamp_min(0)
+        return (arriving + 0.375 * self.model.gain**2 + self.model.read_noise**2) / width.square()
+
+    @property
+    def dark(self) -> Tensor:
+        """What there is without any light, on its range."""
+        return self._scaled(torch.tensor(self.model.offset))
+
+    def _scaled(self, light: Tensor) -> Tensor:
+        centre, width = _like(light, self._light)
+        return (light - centre) / width
 
     def _stabilise(self, light: Tensor) -> Tensor:
         """As `PoissonGaussian.stabilise`, but straight on where there is hardly light: a slope of 0 would teach nothing."""

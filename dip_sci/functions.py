@@ -164,8 +164,10 @@ def deconvolve(
 
     Notes
     -----
-    A network sees part of the voxels, and what it makes of them is blurred and compared with the others (Kobayashi
-    et al. 2020, "Image deconvolution via noise-tolerant self-supervised inversion"), in units of their noise.
+    A network sees the image and regularised inverses of it with noise added, and what it makes of them is blurred and compared
+    with the image without as much noise (recorrupted-to-recorrupted, Pang et al. 2021). Then like patches lead its result on in
+    agreement with the image (half-quadratic splitting, Zhang et al. 2021, "Plug-and-play image restoration with deep denoiser
+    prior"), photons weighed as they scatter.
     """
     image = image.loaded()
     task = Deconvolve.of(image, psf)

@@ -290,6 +290,10 @@ class Activations:
         """See `Operator`: activations give no first image."""
         raise NotImplementedError
 
+    def evened(self, y: Tensor) -> Tensor:
+        """See `Operator`: nothing is."""
+        return y
+
 
 class _Shown:
     """The image as the module sees it, and back."""

@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dip_sci.resampling import resample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from dip_sci.resampling import Kernel
 
@@ -59,6 +55,10 @@ class Operator(Protocol):
 
     def guess(self, y: Tensor, visible: Tensor) -> Guess:
         """Make a first image out of the visible part of an observation."""
+        ...
+
+    def evened(self, y: Tensor) -> Tensor:
+        """Bring up what is faint in observations ``(..., *spatial)`` for the operator's sake, by a linear filter."""
         ...
 
 
@@ -124,6 +124,10 @@ class Identity:
         filled = torch.where(visible > 0, y, smooth[0])
         return Guess(smooth[self._base], torch.cat([filled, visible - 0.5, *smooth], dim=1), filled)
 
+    def evened(self, y: Tensor) -> Tensor:
+        """See `Operator`: nothing is."""
+        return y
+
     def _smooth(self, x: Tensor, width: float) -> Tensor:
         """Gaussian smoothing as one matrix product per axis; beyond the border there is nothing."""
         for axis, ratio in enumerate(self._ratios, start=2):
@@ -179,59 +183,46 @@ class Downsample:
         finer = self.finer(self.fill(y, visible))
         return Guess(finer, finer, finer)
 
+    def evened(self, y: Tensor) -> Tensor:
+        """See `Operator`: nothing is."""
+        return y
+
     def fill(self, y: Tensor, visible: Tensor) -> Tensor:
         """Fill hidden voxels of an observation from close by."""
         return y if bool((visible > 0).all()) else self._fill.guess(y, visible).filled
 
 
-class Blur:
-    """The observation is the image, blurred.
+class Evened:
+    """An operator after which comes what brings up the faint.
+
+    A fit's gradient hardly knows what an operator all but takes away; noise that has nothing to do with what the network
+    has seen may be filtered in any way.
 
     Parameters
     ----------
-    psf
-        Point spread function of odd sizes and sum 1, along the last spatial axes.
-    spacing
-        Voxel spacing along each spatial axis, in one unit.
+    operator
+        The operator.
     """
 
-    def __init__(self, psf: NDArray[np.float32], spacing: Sequence[float]) -> None:
-        self._guess = Identity(spacing, base=0)
-        self._psf = torch.from_numpy(psf.reshape((1,) * (len(spacing) - psf.ndim) + psf.shape))
-        self.reach = tuple(n // 2 for n in self._psf.shape)
-        self._spectra: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
+    def __init__(self, operator: Operator) -> None:
+        self.operator, self.reach = operator, operator.reach
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Operator`; beyond a border, the image goes on as at it."""
-        n = len(self.reach)
-        spatial = tuple(x.shape[-n:])
-        flat = x.reshape(-1, 1, *spatial).float()
-        ends = [end for reach in reversed(self.reach) for end in (reach, reach)]
-        padded = F.pad(flat, ends, mode="replicate")
-        axes = tuple(range(-n, 0))
-        spectrum = torch.fft.rfftn(padded, dim=axes) * self._spectrum(tuple(padded.shape[-n:]), x.device)
-        blurred = torch.fft.irfftn(spectrum, s=padded.shape[-n:], dim=axes)
-        inside = tuple(slice(r, r + size) for r, size in zip(self.reach, spatial, strict=True))
-        cut: Tensor = blurred[(..., *inside)]
-        return cut.reshape(x.shape)
+        """See `Operator`."""
+        return self.evened(self.operator.forward(x))
 
     def finer(self, y: Tensor) -> Tensor:
-        """See `Operator`: it is the observation's."""
-        return y
+        """See `Operator`."""
+        return self.operator.finer(y)
 
     def features(self, channels: int) -> int:
         """See `Operator`."""
-        return self._guess.features(channels)
+        return self.operator.features(channels)
 
     def guess(self, y: Tensor, visible: Tensor) -> Guess:
-        """See `Identity`: the network is left to sharpen."""
-        return self._guess.guess(y, visible)
+        """See `Operator`."""
+        return self.operator.guess(y, visible)
 
-    def _spectrum(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        if (shape, device) not in self._spectra:
-            # The middle of the point spread function comes to voxel 0.
-            whole = torch.zeros(shape)
-            whole[tuple(slice(n) for n in self._psf.shape)] = self._psf
-            centred = torch.roll(whole, [-r for r in self.reach], dims=tuple(range(whole.ndim)))
-            self._spectra[shape, device] = torch.fft.rfftn(centred).to(device)
-        return self._spectra[shape, device]
+    def evened(self, y: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self.operator.evened(y)

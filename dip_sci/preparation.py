@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from dip_sci.findings import Findings
     from dip_sci.interference import Tone
     from dip_sci.noise_estimate import NoiseEstimate
-    from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
 
 MARGIN = 32
@@ -215,7 +214,6 @@ class Preparation:
 
     def problems(self, device: torch.device) -> list[Problem]:
         """Return one problem for all images (a shared network), or under full supervision one per image."""
-        operator = self.task.operator(self.layout.spatial, self.spacing, self.recipe)
         observation = torch.from_numpy(self._to_batch(self._observation))
         # A voxel of a colour image counts as measured when all of its samples are.
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
@@ -225,6 +223,9 @@ class Preparation:
         texture, detail = self.noise.textures(self.recipe.noise)
         factor = self.noise.stronger()
         stronger = None if factor is None else torch.from_numpy(factor.reshape(1, -1, *(1,) * len(self.layout.spatial)))
+        operator = self.task.operator(
+            self.layout.spatial, self.spacing, self.recipe, noise=float(sigma.square().mean().sqrt())
+        )
         whole = Problem(observation, measured, weights, sigma, operator, texture, context, detail, None, stronger).to(
             device
         )
@@ -232,20 +233,23 @@ class Preparation:
         stacks = [whole]
         if self.task.linear:
             # Each channel has a detector of its own.
-            stacks = [
-                replace(whole.only(g * shared, shared), operator=self._detected(operator, g)) for g in range(groups)
-            ]
+            stacks = [self._detected(whole.only(g * shared, shared), g) for g in range(groups)]
         if self.recipe.supervision.kind == "recorrupted":
             return stacks
         return [stack.only(n) for stack in stacks for n in range(len(stack.observation))]
 
-    def _detected(self, operator: Operator, group: int) -> Operator:
-        """Return a group's operator on light as it acts on the network's range."""
+    def _detected(self, problem: Problem, group: int) -> Problem:
+        """Return a group's problem with its operator on light, as it acts on the network's range."""
         model = self.noise.estimates[group * self._stack_shape[1]].model
-        if not isinstance(model, PoissonGaussian):
-            return operator
-        light, stable = (Scaling(s.centre[group], s.width[group]) for s in (self._light, self.scaling))
-        return Detected(operator, model, _per_sample(light), _per_sample(stable))
+        light, stable = (_per_sample(Scaling(s.centre[group], s.width[group])) for s in (self._light, self.scaling))
+        if isinstance(model, PoissonGaussian):
+            noise = float(np.sqrt(model.variance(light.centre) / light.width**2).mean())
+        else:
+            noise = float(problem.sigma.square().mean().sqrt())
+        operator = self.task.operator(self.layout.spatial, self.spacing, self.recipe, noise)
+        if isinstance(model, PoissonGaussian):
+            operator = Detected(operator, model, light, stable)
+        return replace(problem, operator=operator)
 
     def judged(self, problem: Problem, estimate: torch.Tensor, first: int) -> tuple[Problem, bool]:
         """Return a problem with its noise in all detail that is known: what estimates are judged by.

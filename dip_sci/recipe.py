@@ -260,7 +260,8 @@ class OutputOptions(_Group):
     the region only counts more (see fit.outside)."""
     classical: Literal["blend", "beside", "none"] = "blend"
     """Classical results: `blend` weighs them into the network's by an unbiased estimate of the error, `beside` only
-    reports them, `none` leaves them out."""
+    reports them, `none` leaves them out. Where finer voxels or less blur are asked for, `blend` has like patches lead the
+    network's result on."""
     tile: Annotated[int, Field(ge=48)] | None = None
     """Longest edge, in voxels, of the tiles that a large image is restored in (128 at least in 2D); an image with a longer
     one counts as large then. By default, images that the memory cannot take are large, and the tiles as the memory

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dip_sci import choices, combination, completion, device, fitting, held_out, sample
+from dip_sci import choices, combination, completion, device, fitting, held_out, sample, sharpening
 from dip_sci.combination import NETWORK, Combination
 from dip_sci.errors import WriteError
 from dip_sci.finished import Finished, folder_of
@@ -165,11 +165,13 @@ class Run:
         """Weigh the last estimate against classical results, unless there is no time left for it."""
         task, limit = self.prepared.task, self.recipe.stop.max_seconds
         blends = task.blends(self.recipe)
-        if self.recipe.output.classical == "none" or not (blends or task.completes):
+        if self.recipe.output.classical == "none" or not (blends or task.completes or task.sharpens):
             return
         fitted = self.fits[-1]
         if blends:
             results = self._blended(problem, kept, fitted)
+        elif task.sharpens:
+            results = self._sharpened(problem, fitted)
         else:
             known_noise = task.minds_noise(self.recipe)
             results = completion.complete(problem, fitted.estimate, kept, known_noise=known_noise)
@@ -210,6 +212,13 @@ class Run:
                 continue
             for refilled in completion.refill(problem, found, fitted.estimate, kept):
                 yield BLENDING + (1 - BLENDING) * refilled if isinstance(refilled, float) else refilled
+
+    def _sharpened(self, problem: Problem, fitted: Fitted) -> Iterator[Combination | float]:
+        """Lead the network's result on, or leave it beside the regularised inverse."""
+        if self.recipe.output.classical == "blend":
+            self.made_of = f"network, led on by {sharpening.LED}"
+            return sharpening.sharpen(problem, fitted.estimate)
+        return iter([Combination(fitted.estimate, sharpening.regularised(problem), {NETWORK: 1.0}, {})])
 
     def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
         miss = self._miss(problem)

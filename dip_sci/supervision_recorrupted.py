@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from dip_sci import tiling
+from dip_sci.operators import Evened
 from dip_sci.supervision import Example, Passes, stein
 from dip_sci.views import View, views
 
@@ -79,7 +81,7 @@ class _Recorrupted:
     def __init__(
         self, problem: Problem, patch: Sequence[int], batch: int, seeds: int, held_out: Tensor | None, passes: int
     ) -> None:
-        self.problem, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
+        self.observed, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
         self.inside = problem.operator.features(problem.observation.shape[1]) + problem.context.shape[1]
         reach = problem.operator.reach or (0,) * len(patch)
         # Near its border, what a patch's voxels see lies outside of it: a patch is much larger than that, or all.
@@ -96,10 +98,15 @@ class _Recorrupted:
         fixed = torch.Generator(problem.observation.device).manual_seed(0)
         self.probe = [place for _ in range(PROBES) for place in self.patches.draw(fixed)]
 
+    @property
+    def problem(self) -> Problem:
+        """See `Supervision`."""
+        return self.observed
+
     def on(self, problem: Problem, passes: int | None = None) -> Self:
         """See `Supervision`: to apply the fitted network, not to fit."""
         other = copy.copy(self)
-        other.problem, other.count = problem, passes or min(self.count, FEW_PASSES)
+        other.observed, other.count = problem, passes or min(self.count, FEW_PASSES)
         return other
 
     def sure(self, network: Network) -> float:
@@ -108,7 +115,7 @@ class _Recorrupted:
         How much noise goes through is seen by adding a little (Ramani, Blu & Unser 2008), the same at each look.
         """
         # Whoever has learned from an observation knows some of its noise by heart, which no derivative shows.
-        judged = self.problem if self.held_out is None else self.problem.weighted(self.held_out)
+        judged = self.observed if self.held_out is None else self.observed.weighted(self.held_out)
         probe = judged.probe()
         e = probe.judged().noise(torch.Generator(probe.observation.device).manual_seed(0))
 
@@ -116,7 +123,7 @@ class _Recorrupted:
             # Another seed: what the pass adds must have nothing to do with e.
             fixed = torch.Generator(probe.observation.device).manual_seed(1)
             other = copy.copy(self)
-            other.problem = problem
+            other.observed = problem
             return next(other.passes(network, fixed)).mean(0)
 
         before, after = restored(probe), restored(probe.seeing(probe.observation + STIR * e))
@@ -136,7 +143,7 @@ class _Recorrupted:
 
     def _see(self, y: Tensor, visible: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """First guesses for K batches at once, and what is known besides: inputs and base, ``(K, B, ...)``."""
-        base, features, _ = self.problem.operator.guess(y.flatten(0, 1), visible.flatten(0, 1))
+        base, features, _ = self.observed.operator.guess(y.flatten(0, 1), visible.flatten(0, 1))
         features = features.view(*y.shape[:2], *features.shape[1:])
         return torch.cat([features, context], dim=2), base.view(*y.shape[:2], *base.shape[1:])
 
@@ -151,7 +158,7 @@ class _Recorrupted:
             # One image of K * C channels, as the tiles are blended channel by channel.
             return out.transpose(0, 1).flatten(1, 2)
 
-        both = torch.cat([y, visible, self.problem.context], dim=1)
+        both = torch.cat([y, visible, self.observed.context], dim=1)
         restored = torch.cat([tiling.apply(restore, both[n : n + 1]) for n in range(len(both))])
         return restored.view(len(y), self.seeds, *y.shape[1:]).transpose(0, 1)
 
@@ -205,7 +212,7 @@ class Hide(_Recorrupted):
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
-        problem = self.problem
+        problem = self.observed
         y, measured, context, weights = self._draw(
             rng, problem.observation, problem.measured, problem.context, self.weights
         )
@@ -226,7 +233,7 @@ class Hide(_Recorrupted):
 
     def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`."""
-        y, measured, made = self.problem.observation, self.problem.measured, made or Passes()
+        y, measured, made = self.observed.observation, self.observed.measured, made or Passes()
         if made.count:
             yield made.mean
         for index in range(self.count):
@@ -240,15 +247,15 @@ class Hide(_Recorrupted):
 
     def _seen_so(self, view: View, network: Network, visible: Tensor) -> Tensor:
         if not view.flips:
-            return self._apply(network, self.problem.observation, visible)
+            return self._apply(network, self.observed.observation, visible)
         turned = copy.copy(self)
-        turned.problem = self.problem.seen(view)
-        return view.back(turned._apply(network, turned.problem.observation, view.see(visible)))
+        turned.observed = self.observed.seen(view)
+        return view.back(turned._apply(network, turned.observed.observation, view.see(visible)))
 
     def _pattern(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
         """Cut the pattern of what is missing out of another place: beyond a border it goes on at the other."""
-        n = int(torch.randint(len(self.problem.measured), (), generator=rng, device=rng.device))
-        missing = 1 - self.problem.measured[n : n + 1]
+        n = int(torch.randint(len(self.observed.measured), (), generator=rng, device=rng.device))
+        missing = 1 - self.observed.measured[n : n + 1]
         for axis in range(2, len(shape) - 1):
             size = missing.shape[axis]
             start = int(torch.randint(size, (), generator=rng, device=rng.device))
@@ -259,12 +266,12 @@ class Hide(_Recorrupted):
     def risk(self, network: Network) -> float:
         """See `Supervision`: the held-out voxels are hidden, and predicted from the others."""
         assert self.held_out is not None
-        problem = self.problem
+        problem = self.observed
         y, measured, context, held_out = self._cut(
             self.probe, problem.observation, problem.measured, problem.context, self.held_out
         )
         seen, base = self._see(y, measured * (1 - held_out), context)
-        return float(self.problem.data_term(base + network(seen), y, held_out))
+        return float(self.observed.data_term(base + network(seen), y, held_out))
 
 
 class Split(_Recorrupted):
@@ -298,36 +305,48 @@ class Split(_Recorrupted):
     ) -> None:
         super().__init__(problem, patch, batch, seeds, held_out, passes)
         self.strength, self.applied = strength, strength[0]
+        # Where something is missing, it must not be spread.
+        whole = bool((problem.measured > 0).all())
+        self._evened = Evened(problem.operator) if whole else None
+        self._lesson = problem if self._evened is None else replace(problem, operator=self._evened)
+
+    @property
+    def problem(self) -> Problem:
+        """See `Supervision`: what a blur leaves faint counts as much as the rest."""
+        return self._lesson
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
         y, measured, context, weights, sd = self._draw(rng, *self._stacks(self.weights))
-        e = sd * self.problem.texture.draw(y.shape, rng)
+        e = sd * self.observed.texture.draw(y.shape, rng)
         low, high = self.strength
         t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         seen, base = self._see(y + t * e, measured, context)
-        return Example(seen, base, y - e / t, weights * self.inner)
+        return Example(seen, base, self._aim(y - e / t), weights * self.inner)
+
+    def _aim(self, y: Tensor) -> Tensor:
+        return y if self._evened is None else self._evened.operator.evened(y)
 
     def _stacks(self, weights: Tensor) -> list[Tensor]:
-        problem = self.problem
+        problem = self.observed
         sigma = problem.sigma.expand_as(problem.observation)
         return [problem.observation, problem.measured, problem.context, weights, sigma]
 
     def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: the mean over draws of the added noise."""
-        y, made = self.problem.observation, made or Passes()
+        y, made = self.observed.observation, made or Passes()
         if made.count:
             yield made.mean
         for index in range(self.count):
-            added = self.problem.noise(rng)
+            added = self.observed.noise(rng)
             if index >= made.count:
-                yield made.add(self._apply(network, y + self.applied * added, self.problem.measured))
+                yield made.add(self._apply(network, y + self.applied * added, self.observed.measured))
 
     def risk(self, network: Network) -> float:
         """See `Supervision`: against the aim that belongs to one fixed draw."""
-        judged = self.weights if self.held_out is None else self.problem.weights * self.held_out
+        judged = self.weights if self.held_out is None else self.observed.weights * self.held_out
         y, measured, context, weights, sd = self._cut(self.probe, *self._stacks(judged))
-        e = sd * self.problem.texture.draw(y.shape, torch.Generator(y.device).manual_seed(0))
+        e = sd * self.observed.texture.draw(y.shape, torch.Generator(y.device).manual_seed(0))
         t = self.applied
         seen, base = self._see(y + t * e, measured, context)
-        return float(self.problem.data_term(base + network(seen), y - e / t, weights))
+        return float(self._lesson.data_term(base + network(seen), self._aim(y - e / t), weights))

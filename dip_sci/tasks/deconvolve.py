@@ -36,6 +36,7 @@ class Deconvolve(Task):
 
     name = "deconvolve"
     linear = True
+    sharpens = True
 
     psf: NDArray[np.float32]
 
@@ -97,14 +98,14 @@ class Deconvolve(Task):
         return {"psf_shape": list(self.psf.shape)}
 
     def blends(self, recipe: Recipe) -> bool:
-        """See `Task`."""
+        """See `Task`: they know nothing of the blur."""
         return False
 
-    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe) -> Operator:
+    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe, noise: float) -> Operator:
         """See `Task`."""
-        from dip_sci.operators import Blur
+        from dip_sci.blur import Blur
 
-        return Blur(self.psf, spacing)
+        return Blur(self.psf, spacing, noise)
 
 
 def normalised(psf: Image) -> Image:

@@ -123,7 +123,7 @@ class Inpaint(Task):
         """See `Task`: where the known voxels are denoised, too."""
         return recipe.output.known == "restore" and recipe.supervision.kind != "full"
 
-    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe) -> Operator:
+    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe, noise: float) -> Operator:
         """See `Task`: beside voxels that count as they are, holes are filled from close by."""
         from dip_sci.operators import Identity
 

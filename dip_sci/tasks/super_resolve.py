@@ -106,7 +106,7 @@ class SuperResolve(Task):
         wanted = recipe.operator.denoise
         return recipe.noise.given if wanted == "auto" else wanted == "yes"
 
-    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe) -> Operator:
+    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe, noise: float) -> Operator:
         """See `Task`."""
         from dip_sci.operators import Downsample
 

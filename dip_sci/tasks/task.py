@@ -29,6 +29,8 @@ class Task:
         Whether there are holes, which like patches may know how to fill.
     deep
         Whether holes are so deep that nothing known around them says by example what is in them.
+    sharpens
+        Whether the observation is blurred, so that like patches of the image itself are to be found.
     linear
         Whether the operator acts on the image's own values, before their noise is stabilised.
     guides
@@ -39,6 +41,7 @@ class Task:
     name: ClassVar[str] = "denoise"
     nothing: ClassVar[str] = "measured"
     completes: ClassVar[bool] = False
+    sharpens: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     guides: tuple[NDArray[np.float32], ...] = ()
 
@@ -101,7 +104,7 @@ class Task:
         """Return whether the noise is removed before, by a fit of its own."""
         return False
 
-    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe) -> Operator:
+    def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe, noise: float) -> Operator:
         """Return how the image becomes the observation.
 
         Parameters
@@ -110,6 +113,8 @@ class Task:
             Spatial axes of the network, and the observation's spacing along each.
         recipe
             With every option decided.
+        noise
+            Standard deviation of the noise, over that of the image.
         """
         # Imported here: a command line that only reads and writes needs no torch.
         from dip_sci.operators import Identity

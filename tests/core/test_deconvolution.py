@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from scenes import noisy, tiny
+from scenes import noisy, scene, tiny
 from scipy.ndimage import convolve, gaussian_filter
 
+from dip_sci.blur import Blur
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import deconvolve
 from dip_sci.image import Image
 from dip_sci.noise import PoissonGaussian
-from dip_sci.operators import Blur
 from dip_sci.scaling import Scaling
 
 LEARN = {"generator": {"channels": (16, 16, 16)}, "fit": {"steps": 200, "rate": 0.005, "precision": "float32"}}
@@ -42,10 +42,10 @@ def test_the_blur_is_a_convolution_that_keeps_constants():
     psf /= psf.sum()
     x = rng.random((12, 14)).astype(np.float32)
     wanted = convolve(x, psf, mode="nearest")
-    found = Blur(psf, (1.0, 1.0)).forward(torch.from_numpy(x)[None, None])[0, 0].numpy()
+    found = Blur(psf, (1.0, 1.0), 0.1).forward(torch.from_numpy(x)[None, None])[0, 0].numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     ones = torch.ones(2, 1, 3, 6, 6, 6)
-    volume = Blur(gaussian(1, 3, 3, 3).astype(np.float32), (1.0,) * 3)
+    volume = Blur(gaussian(1, 3, 3, 3).astype(np.float32), (1.0,) * 3, 0.1)
     torch.testing.assert_close(volume.forward(ones), ones)
 
 
@@ -56,13 +56,56 @@ def test_behind_a_detector_light_is_stabilised_after_the_operator():
     scales = Scaling(50 * one, 30 * one), Scaling(12 * one, 4 * one)
     psf = gaussian(1, 5, 5).astype(np.float32)
     blurred = convolve(light[0], psf, mode="nearest")
-    operator = Detected(Blur(psf, (1.0, 1.0)), model, *scales)
+    operator = Detected(Blur(psf, (1.0, 1.0), 0.1), model, *scales)
     x = torch.from_numpy(scales[0].forward(light))[None]
     found = operator.forward(x)[0].numpy()
     np.testing.assert_allclose(found, scales[1].forward(model.stabilise(blurred[None])), atol=1e-4)
-    y = torch.from_numpy(scales[1].forward(model.stabilise(np.full((1, 16, 16), 90.0))))[None]
+    y = torch.from_numpy(scales[1].forward(model.stabilise(np.full((1, 16, 16), 90.0)))).float()[None]
     base = operator.guess(y, torch.ones(1, 1, 16, 16)).base
     np.testing.assert_allclose(scales[0].inverse(base.numpy()), 90, atol=0.5)
+    np.testing.assert_allclose(scales[0].inverse(operator.light(y).numpy()), 90, atol=0.5)
+    np.testing.assert_allclose(scales[0].inverse(operator.dark.numpy()), 10, atol=1e-4)
+    variance = operator.variance(torch.from_numpy(scales[0].forward(np.full((1, 16, 16), 90.0))))
+    np.testing.assert_allclose(variance * 30**2, 2 * 80 + 0.375 * 2**2 + 3**2, rtol=1e-5)
+
+
+def test_the_image_next_to_another_that_agrees_solves_its_equations():
+    """Against a dense solution, with weights that differ from voxel to voxel, and voxels that were not observed."""
+    rng = np.random.default_rng(0)
+    n, reach = 6, 1
+    psf = gaussian(0.8, 3, 3)
+    blur = Blur(psf.astype(np.float32), (1.0, 1.0), 0.1)
+    x, y = rng.normal(size=(2, n, n))
+    precision = 10 ** rng.uniform(1, 2, (n, n)) * (rng.random((n, n)) < 0.8)
+    pull = 10 ** rng.uniform(0, 0.5, (n, n))
+    parts = (torch.from_numpy(part).float()[None] for part in (x, y, precision, pull))
+    found = blur.agreeing(*parts)[0].numpy()
+    size = n + 2 * reach
+    columns = [convolve(one.reshape(size, size), psf, mode="wrap").ravel() for one in np.eye(size**2)]
+    matrix = np.stack(columns, axis=1)
+    weight, seen = np.pad(precision, reach).ravel(), np.pad(y, reach).ravel()
+    stay, first = np.pad(pull, reach, mode="edge").ravel(), np.pad(x, reach, mode="edge").ravel()
+    normal = matrix.T @ (weight[:, None] * matrix) + np.diag(stay)
+    wanted = np.linalg.solve(normal, matrix.T @ (weight * seen) + stay * first).reshape(size, size)
+    np.testing.assert_allclose(found, wanted[reach:-reach, reach:-reach], atol=0.02)
+
+
+def test_what_a_blur_leaves_faint_is_brought_up():
+    blur = Blur(gaussian(1.5, 9, 9).astype(np.float32), (1.0, 1.0), 0.01)
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, 64, 64))).float()
+    blurred = blur.forward(image)
+    assert float((blur.evened(blurred) - image).square().mean()) < float((blurred - image).square().mean())
+    ones = torch.ones(1, 1, 32, 32)
+    torch.testing.assert_close(blur.evened(ones), ones)
+
+
+def test_first_guesses_are_sharper_than_what_was_observed():
+    truth = (beads(64, 64) - 100) / 300
+    psf = gaussian(1.5, 9, 9)
+    seen = convolve(truth, psf, mode="nearest") + np.random.default_rng(0).normal(0, 0.02, truth.shape)
+    blur = Blur(psf.astype(np.float32), (1.0, 1.0), 0.02)
+    base = blur.guess(torch.from_numpy(seen).float()[None, None], torch.ones(1, 1, 64, 64)).base[0, 0].numpy()
+    assert error(base, truth) < 0.7 * error(seen, truth)
 
 
 @pytest.mark.parametrize(("shape", "axes", "sigma"), [((64, 64), "YX", 1.5), ((8, 20, 20), "ZYX", 1.0)])
@@ -77,6 +120,54 @@ def test_the_blur_is_undone_under_photon_noise(shape, axes, sigma):
     result = deconvolve(image, psf, recipe)
     assert error(result.image.array, truth) < 0.8 * error(seen, truth)
     assert (result.report.task, result.report.asked["psf_shape"]) == ("deconvolve", list(psf.shape))
+
+
+@pytest.mark.parametrize(("shape", "axes", "sigma"), [((64, 64), "YX", 1.5), ((12, 24, 24), "ZYX", 1.0)])
+def test_like_patches_lead_on_where_the_network_left_it(shape, axes, sigma):
+    """About as good as the iterate of Richardson and Lucy that the truth says is best, or better, after few steps of a small network."""
+    truth = scene(*shape)
+    psf = gaussian(sigma, *(9,) * len(shape))
+    light = convolve(truth, psf, mode="nearest")
+    seen = np.random.default_rng(1).poisson(light)
+    recipe = tiny(**LEARN, noise={"model": "poisson", "gain": 1.0}).merged({"fit": {"steps": 40}})
+    image = Image(seen.astype(np.float32), axes)
+    alone = deconvolve(image, psf, recipe)
+    result = deconvolve(image, psf, recipe.merged({"output": {"classical": "blend"}}))
+    assert error(result.image.array, truth) < 0.7 * error(alone.image.array, truth)
+    assert error(result.image.array, truth) < 1.1 * richardson_lucy(seen, psf, truth)
+    assert "like patches" in result.report.reasons["output.classical"]
+    assert error(result.baseline.array, truth) < 0.7 * error(seen, truth)
+
+
+def richardson_lucy(seen, psf, truth):
+    """Return the least error of all iterates."""
+    image, found = np.full(seen.shape, seen.mean()), []
+    for _ in range(100):
+        image = image * convolve(seen / convolve(image, psf, mode="nearest"), psf, mode="nearest")
+        found.append(error(image, truth))
+    return min(found)
+
+
+def test_beside_leaves_the_network_as_it_is():
+    image, psf = noisy(32, 32), gaussian(1, 5, 5)
+    alone, beside = (deconvolve(image, psf, tiny(output={"classical": kind})) for kind in ("none", "beside"))
+    assert np.array_equal(alone.image.array, beside.image.array)
+    assert alone.baseline is None
+    assert beside.baseline is not None
+
+
+def test_each_network_is_led_on_by_itself():
+    recipe = tiny(fit={"seeds": 2}, output={"classical": "blend"})
+    assert deconvolve(noisy(32, 32), gaussian(1, 5, 5), recipe).spread.array.max() > 0
+
+
+def test_what_was_not_measured_says_nothing():
+    image = noisy(48, 48)
+    holes = image.array.astype(np.float32)
+    holes[10:14, 20:30] = np.nan
+    psf = gaussian(1, 5, 5)
+    result = deconvolve(image.with_array(holes), psf, tiny(output={"classical": "blend"})).image.array
+    assert np.array_equal(np.isnan(result), np.isnan(holes))
 
 
 def test_planes_may_be_blurred_each_for_itself():
