@@ -25,7 +25,7 @@ LED = "like patches in agreement with the observation"
 FIRST, LEAST, MOST = 0.7, 1.5, 20.0
 """Noise that the first round takes off, over the image's spread; and over the noise, at least and at most."""
 
-LAST, ROUNDS = 0.7, 10
+LAST, ROUNDS = 0.5, 10
 """Noise that the last round takes off, over that of the observation, and how many there are."""
 
 STAY = 0.23
