@@ -86,6 +86,8 @@ class Combination:
         Weights of the blend that is the pilot of the filters of like patches; empty where they have no weight.
     refilled
         Share, in the holes, of what like patches have completed since.
+    noise
+        Standard deviation of the noise that was gone by in the end, over that which was found.
     """
 
     estimate: Tensor
@@ -94,6 +96,7 @@ class Combination:
     risks: dict[str, float]
     piloting: dict[str, float] = field(default_factory=dict)
     refilled: float = 0.0
+    noise: float = 1.0
 
     @property
     def sentence(self) -> str:

@@ -215,10 +215,19 @@ class Run:
 
     def _sharpened(self, problem: Problem, fitted: Fitted) -> Iterator[Combination | float]:
         """Lead the network's result on, or leave it beside the regularised inverse."""
-        if self.recipe.output.classical == "blend":
-            self.made_of = f"network, led on by {sharpening.LED}"
-            return sharpening.sharpen(problem, fitted.estimate)
-        return iter([Combination(fitted.estimate, sharpening.regularised(problem), {NETWORK: 1.0}, {})])
+        if self.recipe.output.classical != "blend":
+            yield Combination(fitted.estimate, sharpening.regularised(problem), {NETWORK: 1.0}, {})
+            return
+        self.made_of = f"network, led on by {sharpening.LED}"
+        noise = self.recipe.noise
+        told = noise.sigma is not None or noise.gain is not None
+        for found in sharpening.sharpen(problem, fitted.estimate, told=told):
+            if isinstance(found, Combination) and found.noise < 1:
+                self.more.append(
+                    f"The noise was taken to be {found.noise:.2g} times as strong as was found: what was restored, blurred again, "
+                    "leaves no more of it."
+                )
+            yield found
 
     def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
         miss = self._miss(problem)

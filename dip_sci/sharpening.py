@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from dip_sci import patches
 from dip_sci.blur import Blur
@@ -28,6 +30,13 @@ FIRST, LEAST, MOST = 0.7, 1.5, 20.0
 LAST, ROUNDS = 0.5, 10
 """Noise that the last round takes off, over that of the observation, and how many there are."""
 
+LOOKS, QUIET, USUAL = 3, 0.7, 0.95
+"""How often the rounds are gone through at most; how much of the noise's variance a result misses its observation by that says
+that the noise is as strong as that; and by how much one does where it was known."""
+
+BLOCK, UPPER = 16, 0.75
+"""Edge of the blocks of the observation in which that is looked at, and which of them counts: some may hold no noise."""
+
 STAY = 0.23
 """Weight of staying next to an image while it is brought to agreement, over the noise to be taken off (lambda in Zhang et al.
 2021)."""
@@ -38,7 +47,7 @@ WEIGHTS, MISSED = tuple(np.geomspace(6, 0.003, 8)), 1.05
 not too smooth."""
 
 
-def sharpen(problem: Problem, estimate: Tensor) -> Iterator[Combination | float]:
+def sharpen(problem: Problem, estimate: Tensor, *, told: bool) -> Iterator[Combination | float]:
     """Lead on what networks have made of a blurred observation.
 
     The image of the least ``(A x - y)^2 / variance + R(x)`` is looked for in rounds, each of which brings the image to agreement
@@ -52,6 +61,8 @@ def sharpen(problem: Problem, estimate: Tensor) -> Iterator[Combination | float]
         What was observed, through a `Blur`.
     estimate
         What the networks made of it, ``(K, N, C, *spatial)``.
+    told
+        Whether the noise was told, not found: then it is not doubted.
 
     Yields
     ------
@@ -61,15 +72,20 @@ def sharpen(problem: Problem, estimate: Tensor) -> Iterator[Combination | float]
         Its baseline is the regularised inverse.
     """
     done, rounds = 0, estimate.shape[0] * estimate.shape[1] * ROUNDS
-    led = torch.empty_like(estimate)
+    led, noise = torch.empty_like(estimate), []
     for k, n in itertools.product(range(estimate.shape[0]), range(estimate.shape[1])):
         image = _Image(problem, n, estimate[k, n])
-        for strength in np.geomspace(image.first, LAST, ROUNDS):
-            image.improve(float(strength))
-            done += 1
-            yield done / (rounds + 1)
+        for look in range(1 if told else LOOKS):
+            if look > 0 and not image.quieter():
+                break
+            rounds += ROUNDS if look > 0 else 0
+            for strength in np.geomspace(image.first, LAST, ROUNDS):
+                image.improve(float(strength))
+                done += 1
+                yield done / (rounds + 1)
         led[k, n] = image.found
-    yield Combination(led, regularised(problem), {LED: 1.0}, {})
+        noise.append(image.noise)
+    yield Combination(led, regularised(problem), {LED: 1.0}, {}, noise=float(np.mean(noise)))
 
 
 def regularised(problem: Problem) -> Tensor:
@@ -100,8 +116,8 @@ class _Image:
     ----------
     found
         What it has become, ``(C, *spatial)``.
-    first
-        Noise that the first round is to take off, over that of the observation.
+    noise
+        Standard deviation of the noise that it goes by, over that of the problem.
     """
 
     def __init__(self, problem: Problem, n: int, first: Tensor) -> None:
@@ -113,10 +129,9 @@ class _Image:
         self._known = problem.measured[n]
         observation, sigma = problem.observation[n], problem.sigma[n]
         self._observed = observation if self._detector is None else self._detector.light(observation)
-        self._variance = sigma.square()
+        self._variance, self.noise = sigma.square(), 1.0
         names = patches.refinements(first.ndim - 1)
         self._rules = names[: len(patches.RULES)]
-        self.first = float((FIRST / self._noise(first).mean().sqrt()).clamp(LEAST, MOST))
 
     def improve(self, strength: float) -> None:
         """Bring it to agreement with the observation, and take off so much noise."""
@@ -134,10 +149,35 @@ class _Image:
         filled = self._blur.guess(self._observed[None], self._known[None]).filled
         for weight in WEIGHTS:
             self.found = self._blur.inverses(filled, [weight])[0][0]
-            arriving = self._blur.forward(self.found)
-            missed = self._known * (arriving - self._observed).square() / self._noise(arriving)
-            if float(missed.mean()) <= MISSED * float(self._known.mean()):
+            if float(self._missed().mean()) <= MISSED * float(self._known.mean()):
                 break
+
+    def quieter(self) -> bool:
+        """Take the noise for weaker where less of it is left than there was said to be; return whether it is.
+
+        What neighbours share is found in flat parts, and a blurred image has few parts as flat as its noise is taken for.
+        """
+        if self._detector is not None:
+            return False
+        apart = self._missed()
+        block = [min(BLOCK, n) for n in apart.shape[1:]]
+        pool = functional.avg_pool2d if len(block) == 2 else functional.avg_pool3d
+        share = float(pool(apart.mean(dim=0)[None], block).quantile(UPPER))
+        if share >= QUIET:
+            return False
+        self._variance = self._variance * (share / USUAL)
+        self.noise *= math.sqrt(share / USUAL)
+        return True
+
+    @property
+    def first(self) -> float:
+        """Noise that the first round is to take off, over that of the observation."""
+        return float((FIRST / self._noise(self.found).mean().sqrt()).clamp(LEAST, MOST))
+
+    def _missed(self) -> Tensor:
+        """How far it is from what was observed, blurred: squares in variances of the noise, 0 where nothing was."""
+        arriving = self._blur.forward(self.found)
+        return self._known * (arriving - self._observed).square() / self._noise(arriving)
 
     def _noise(self, light: Tensor) -> Tensor:
         """Return the variance of what an image would be observed with."""

@@ -12,7 +12,9 @@ from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import deconvolve
 from dip_sci.image import Image
 from dip_sci.noise import PoissonGaussian
+from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling
+from dip_sci.sharpening import sharpen
 
 LEARN = {"generator": {"channels": (16, 16, 16)}, "fit": {"steps": 200, "rate": 0.005, "precision": "float32"}}
 
@@ -146,6 +148,21 @@ def richardson_lucy(seen, psf, truth):
         image = image * convolve(seen / convolve(image, psf, mode="nearest"), psf, mode="nearest")
         found.append(error(image, truth))
     return min(found)
+
+
+@pytest.mark.parametrize(("times", "told", "heard"), [(1.0, False, False), (3.0, False, True), (3.0, True, False)])
+def test_noise_that_is_weaker_than_was_found_shows_in_what_is_left(times, told, heard):
+    """Half of the image holds neither content nor noise, which says nothing."""
+    rng = np.random.default_rng(1)
+    truth, psf = (scene(64, 96) - 100) / 30, gaussian(1.2, 7, 7).astype(np.float32)
+    truth[:, 60:] = -2
+    blur = Blur(psf, (1.0, 1.0), times * 0.2)
+    seen = torch.from_numpy(convolve(truth, psf, mode="nearest")).float()[None, None]
+    seen[..., :64] += 0.2 * torch.from_numpy(rng.normal(size=(64, 64))).float()
+    ones = torch.ones_like(seen)
+    *_, found = sharpen(Problem(seen, ones, ones, 0.2 * times * ones, blur), seen[None], told=told)
+    assert (found.noise < 0.6) == heard
+    assert found.noise == 1 or found.noise == pytest.approx(1 / times, rel=0.25)
 
 
 def test_beside_leaves_the_network_as_it_is():
