@@ -34,8 +34,12 @@ LOOKS, QUIET, USUAL = 3, 0.7, 0.95
 """How often the rounds are gone through at most; how much of the noise's variance a result misses its observation by that says
 that the noise is as strong as that; and by how much one does where it was known."""
 
-BLOCK, UPPER = 16, 0.75
-"""Edge of the blocks of the observation in which that is looked at, and which of them counts: some may hold no noise."""
+BLOCK, UPPER, SILENT = 16, 0.75, 0.02
+"""Edge of the blocks of the observation in which that is looked at, and which of them counts, of those that hold more than a trace
+of noise: half an image may be empty."""
+
+LEAST_NOISE = 1e-4
+"""Standard deviation of the noise, over that of the image, which is reckoned with at least."""
 
 STAY = 0.23
 """Weight of staying next to an image while it is brought to agreement, over the noise to be taken off (lambda in Zhang et al.
@@ -129,7 +133,7 @@ class _Image:
         self._known = problem.measured[n]
         observation, sigma = problem.observation[n], problem.sigma[n]
         self._observed = observation if self._detector is None else self._detector.light(observation)
-        self._variance, self.noise = sigma.square(), 1.0
+        self._variance, self.noise = sigma.clamp_min(LEAST_NOISE).square(), 1.0
         names = patches.refinements(first.ndim - 1)
         self._rules = names[: len(patches.RULES)]
 
@@ -162,7 +166,9 @@ class _Image:
         apart = self._missed()
         block = [min(BLOCK, n) for n in apart.shape[1:]]
         pool = functional.avg_pool2d if len(block) == 2 else functional.avg_pool3d
-        share = float(pool(apart.mean(dim=0)[None], block).quantile(UPPER))
+        shares = pool(apart.mean(dim=0)[None], block).flatten()
+        shares = shares[shares > SILENT]
+        share = float(shares.quantile(UPPER)) if len(shares) else 1.0
         if share >= QUIET:
             return False
         self._variance = self._variance * (share / USUAL)
