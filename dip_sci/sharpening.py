@@ -146,7 +146,7 @@ class _Image:
         ways = patches.refined(agreeing, self.found, sd, only=self._rules, coarse=True)
         self.found = torch.stack(ways).mean(dim=0)
         if self._detector is not None:
-            self.found = self.found.maximum(self._detector.dark)
+            self.found = self.found.maximum(self._detector.dark.to(self.found))
 
     def invert(self) -> None:
         """Make it sharp by an inverse alone."""
