@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dip_sci.findings import Findings
     from dip_sci.interference import Tone
     from dip_sci.noise_estimate import NoiseEstimate
+    from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
 
 MARGIN = 32
@@ -241,15 +242,15 @@ class Preparation:
     def _detected(self, problem: Problem, group: int) -> Problem:
         """Return a group's problem with its operator on light, as it acts on the network's range."""
         model = self.noise.estimates[group * self._stack_shape[1]].model
+
+        def operator(noise: float) -> Operator:
+            return self.task.operator(self.layout.spatial, self.spacing, self.recipe, noise)
+
+        if not isinstance(model, PoissonGaussian):
+            return replace(problem, operator=operator(float(problem.sigma.square().mean().sqrt())))
         light, stable = (_per_sample(Scaling(s.centre[group], s.width[group])) for s in (self._light, self.scaling))
-        if isinstance(model, PoissonGaussian):
-            noise = float(np.sqrt(model.variance(light.centre) / light.width**2).mean())
-        else:
-            noise = float(problem.sigma.square().mean().sqrt())
-        operator = self.task.operator(self.layout.spatial, self.spacing, self.recipe, noise)
-        if isinstance(model, PoissonGaussian):
-            operator = Detected(operator, model, light, stable)
-        return replace(problem, operator=operator)
+        noise = float(np.sqrt(model.variance(light.centre) / light.width**2).mean())
+        return replace(problem, operator=Detected(operator(noise), model, light, stable))
 
     def judged(self, problem: Problem, estimate: torch.Tensor, first: int) -> tuple[Problem, bool]:
         """Return a problem with its noise in all detail that is known: what estimates are judged by.
