@@ -114,6 +114,11 @@ def bm4d(pair: Pair, noisy: Array, sd: float) -> Array:
     return library.bm4d(noisy, sd, profile)
 
 
+def bm3d_frames(pair: Pair, noisy: Array, sd: float) -> Array:
+    """BM3D of each frame of a series by itself."""
+    return np.stack([bm3d(pair, frame, sd) for frame in noisy])
+
+
 def rician_sd(pair: Pair) -> float:
     """SD of either part of the complex noise under a magnitude image, from truth and second moment."""
     excess = np.square(pair.noisy, dtype=np.float64) - np.square(pair.truth, dtype=np.float64)
@@ -218,6 +223,7 @@ METHODS: dict[str, Method] = {
     "BM3D": Method(bm3d, "bm3d", lambda pair: pair.ndim == 2),
     "VST+BM3D": Method(bm3d, "bm3d", lambda pair: pair.kind == "counts"),
     "unbiased BM3D": Method(unbiased_bm3d, "bm3d", lambda pair: pair.ndim == 2 and pair.kind == "rician"),
+    "BM3D by frame": Method(bm3d_frames, "bm3d", lambda pair: pair.axes is not None),
     "BM4D": Method(bm4d, "bm4d", lambda pair: pair.ndim == 3),
     "unbiased BM4D": Method(unbiased_bm4d, "bm4d", lambda pair: pair.kind == "rician"),
 }

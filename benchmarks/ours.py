@@ -54,7 +54,7 @@ class Run:
 
 def as_image(pair: Pair) -> Image:
     """Give a pair's noisy values their axes."""
-    axes = ("ZYX" if pair.ndim == 3 else "YX") + ("S" if pair.colour else "")
+    axes = (pair.axes or ("ZYX" if pair.ndim == 3 else "YX")) + ("S" if pair.colour else "")
     spacing = None if pair.spacing is None else (*pair.spacing, *[None] * (len(axes) - len(pair.spacing)))
     return Image(pair.noisy, axes, spacing=spacing or ())
 

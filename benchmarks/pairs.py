@@ -30,6 +30,10 @@ set14_*    no        the 14 pictures of Set14, grey: `_s5`, `_s15`: white noise 
 finer_*    no        slices of three brains (BrainWeb, mean of 152, 7 T), as scanners hand them out, interpolated: complex
                      noise of SD 12 (of 255), only the middle of the spectrum kept, the rest 0, magnitude (`finer_13`, `_15`,
                      `_20`: the voxels 1.33, 1.5, 2 times finer than measured); `finer_volume`: BrainWeb's by 1.5 along Y and X
+movie_*    no        series of 16 frames of 128²: `_still`: nothing moves; `_drift`: all does, by 1.5 to 3 pixels a frame; `_spots`:
+                     vesicles or flashes before cells that stay (all under 20 photons and read noise, or SD 20); `_brain`:
+                     planes of BrainWeb one after another, SD 20; `_real`: measured frames, the truth is the mean of others
+thick_5    no        slices of 4 mm of three brains, the mean of four thin ones, Rician noise of 5 %
 counts     no        whole photons, at most 1, 3 or 10 a voxel (`counts_1`, `_3`, `_10`), behind the truths of `fmd`, every
                      third of `w2s`, and three grey pictures
 ========== ========= ===========================================================================================
@@ -65,6 +69,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, rotate
 from skimage.metrics import structural_similarity
 
+from benchmarks import series
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
@@ -80,7 +86,7 @@ FINER = (1.33, 1.5, 2.0)
 CAMERA = ((1.6, -0.45, -0.15), (-0.3, 1.5, -0.2), (-0.05, -0.55, 1.6))
 COUNTED = ("set12/01", "set12/02", "set12/08")
 BRAINWEB_SHAPE = (64, 128, 128)
-VOLUMES = ("brainweb", "finer_volume")
+VOLUMES = ("brainweb", "finer_volume", *series.SERIES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +114,8 @@ class Pair:
         Values are clipped to it before they are compared; ``None``: not clipped.
     mask
         Where values are compared; ``None``: everywhere.
+    axes
+        Their names, where they are not those of space.
     """
 
     name: str
@@ -120,6 +128,7 @@ class Pair:
     kind: Kind = "white"
     window: tuple[float, float] | None = None
     mask: NDArray[np.bool_] | None = None
+    axes: str | None = None
 
     @property
     def group(self) -> str:
@@ -476,6 +485,13 @@ def _counts(peak: int, root: Path, crop: int | None) -> Iterator[Pair]:
         yield _pair(name, photons, light, crop, kind="counts")
 
 
+def _series(group: str, root: Path, crop: int | None) -> Iterator[Pair]:
+    thick = group.startswith("thick")
+    axes, spacing = ("ZYX", (4.0, 1.0, 1.0)) if thick else ("TYX", None)
+    for name, noisy, truth, kind in series.SERIES[group](root):
+        yield _pair(name, noisy, truth, crop, ndim=3, kind=kind, axes=axes, spacing=spacing)
+
+
 SET14: dict[str, tuple[Callable[[NDArray[Any], np.random.Generator], NDArray[Any]], Kind]] = {
     "set14_s5": (partial(_white, sd=5), "white"),
     "set14_s15": (partial(_white, sd=15), "white"),
@@ -511,4 +527,5 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     "cset9_shot": partial(_coloured, "cset9_shot", _shot),
     "set12_rgb": _in_colour,
     "finer_volume": _finer_volume,
+    **{group: partial(_series, group) for group in series.SERIES},
 }

@@ -70,6 +70,19 @@ def classical_methods(*, correlated: bool) -> list[Classical]:
     ]
 
 
+def through_time(*, correlated: bool) -> list[Classical]:
+    """Return the denoisers that see the frames of a series ``(C, F, Y, X)`` as a volume: non-local means.
+
+    Parameters
+    ----------
+    correlated
+        As for `classical_methods`.
+    """
+    return [
+        Classical(f"non-local means over frames (h {h:g} sd)", _nlm(h, 5, 8)) for h in NLM_STRENGTHS[correlated][1:]
+    ]
+
+
 def biharmonic(image: Tensor, known: Tensor, guess: Tensor) -> Tensor:
     """Fill the holes of an image as smoothly as can be (scikit-image's biharmonic inpainting).
 

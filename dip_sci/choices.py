@@ -49,6 +49,12 @@ SMALL_PATCH, MORE_STEPS, HIGHER_RATE = 128, 1.8, 0.004
 SLOW = {"classic_unet": 0.001, "resnet": 0.001}
 """Learning rates of the generators that diverge at the others' 0.01 under full supervision (the paper's)."""
 
+IN_TIME = 2
+"""Frames on either side that are seen with each."""
+
+SHARED = 0.1
+"""Share of the noise that frames may have in common with the next; where it is independent, .05 at most was measured."""
+
 THICK = 3.0
 """Planes further apart than this many in-plane spacings say little about each other: 2D."""
 
@@ -96,7 +102,7 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
     full = kind == "full"
     generator = _generator(recipe, full, ndim, effort)
     changes: dict[str, Any] = {
-        "generator": generator | {"neighbours": _neighbours(recipe, image, full, ndim, reasons)},
+        "generator": generator | _neighbours(recipe, image, full, ndim, reasons),
         "input": _input(recipe, generator),
         "supervision": _supervision(recipe, kind, ndim, effort),
         "fit": _fit(recipe, image, full, ndim, effort, fast_bfloat16, reasons)
@@ -106,7 +112,7 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
     return Choices(recipe, recipe.merged(changes), reasons)
 
 
-def with_noise(choice: Choices, sigma: float, *, correlated: bool) -> Choices:
+def with_noise(choice: Choices, sigma: float, *, correlated: bool, in_time: float = 0.0) -> Choices:
     """Decide what depends on the noise.
 
     Parameters
@@ -117,10 +123,17 @@ def with_noise(choice: Choices, sigma: float, *, correlated: bool) -> Choices:
         Standard deviation of the noise over that of the noisy image, 0 to 1.
     correlated
         Whether neighbouring voxels share noise.
+    in_time
+        Share of the noise that frames have in common with the next.
     """
     given, recipe, reasons = choice.given, choice.recipe, dict(choice.reasons)
     if recipe.supervision.kind == "full":
         return choice
+    if recipe.generator.neighbours and given.generator.neighbours is None and in_time > SHARED:
+        recipe = recipe.merged({"generator": {"neighbours": 0}})
+        reasons["generator.neighbours"] = (
+            f"0: frames share {in_time:.0%} of their noise with the next, and give it away"
+        )
     supervision: dict[str, Any] = {}
     if given.supervision.recorrupt == "auto":
         supervision["recorrupt"] = "split" if correlated else "hide"
@@ -274,20 +287,36 @@ def _input(recipe: Recipe, generator: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _neighbours(recipe: Recipe, image: Image, full: bool, ndim: str, reasons: dict[str, str]) -> int:
-    given, depth = recipe.generator.neighbours, image.size_of("Z")
+def _neighbours(recipe: Recipe, image: Image, full: bool, ndim: str, reasons: dict[str, str]) -> dict[str, Any]:
+    """Decide what is seen with each image of a stack, and along which axis it lies."""
+    given, along = recipe.generator.neighbours, recipe.generator.along
+    if along == "auto":
+        along = "T" if image.size_of("T") > 1 else "Z"
+    size = image.size_of(along)
     if given is None:
-        z, y, x = spacings(image, "ZYX") if "Z" in image.axes else (1.0, 1.0, 1.0)
-        if full or ndim == "3d" or depth < 2 or z <= THICK * max(y, x):
-            return 0
-        reasons["generator.neighbours"] = "1: thick planes show much the same as their neighbours, with other noise"
-        return 1
-    if given and (full or ndim == "3d"):
-        why = "with supervision.kind full the network sees no image" if full else "a 3D network sees all planes"
-        raise RecipeError(f"generator.neighbours is {given}, but {why}: leave it out.")
-    if 2 * given > depth:
-        raise RecipeError(f"generator.neighbours is {given}, but the image has {depth} planes: {depth // 2} at most.")
-    return given
+        given = 0 if full or size < 2 else _usual(image, along, ndim, reasons)
+    elif given and full:
+        raise RecipeError(
+            f"generator.neighbours is {given}, but with supervision.kind full the network sees no image: leave it out."
+        )
+    elif given and along == "Z" and ndim == "3d":
+        raise RecipeError(f"generator.neighbours is {given}, but a 3D network sees all planes: leave it out.")
+    elif 2 * given > size:
+        what = "frames" if along == "T" else "planes"
+        raise RecipeError(f"generator.neighbours is {given}, but the image has {size} {what}: {size // 2} at most.")
+    return {"neighbours": given, "along": along}
+
+
+def _usual(image: Image, along: str, ndim: str, reasons: dict[str, str]) -> int:
+    if along == "T":
+        found = min(IN_TIME, image.size_of("T") // 2)
+        reasons["generator.neighbours"] = f"{found}: frames show much the same as their neighbours, with other noise"
+        return found
+    z, y, x = spacings(image, "ZYX") if "Z" in image.axes else (1.0, 1.0, 1.0)
+    if ndim == "3d" or z <= THICK * max(y, x):
+        return 0
+    reasons["generator.neighbours"] = "1: thick planes show much the same as their neighbours, with other noise"
+    return 1
 
 
 def _supervision(recipe: Recipe, kind: str, ndim: str, effort: _Effort) -> dict[str, Any]:

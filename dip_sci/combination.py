@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +11,15 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from dip_sci import patches
-from dip_sci.baseline import Classical, classical_methods
+from dip_sci import ways
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from dip_sci.baseline import Method
     from dip_sci.problem import Problem
+    from dip_sci.ways import Portion
 
 STRENGTH = 0.5
 """Noise added for the look at the risk, over that in the observation."""
@@ -107,7 +105,6 @@ class Combination:
 
 
 NETWORK = "network"
-LOW_RANK = "low rank of like patches"
 
 
 def combine(
@@ -153,18 +150,18 @@ def combine(
         Share of the work done, then once the
     Combination
     """
-    classical = classical_methods(correlated=correlated)
+    classical = ways.classical(problem, correlated=correlated)
     looks = _Looks(problem, rng, known)
-    yield from looks.at_results(classical, again)
-    best = min(classical, key=lambda method: looks.risks[method.name])
+    yield from looks.at_results(again, correlated=correlated)
+    best = min(classical, key=lambda way: looks.risks[way.name])
     if again is None:
         nothing = estimate.new_empty(0)
-        baseline = nothing if weights_only else _apply(best.apply, problem.filled_by(estimate.mean(dim=0)), 1.0)
+        baseline = nothing if weights_only else best.on(problem.filled_by(estimate.mean(dim=0)))
         yield Combination(nothing if weights_only else estimate, baseline, {NETWORK: 1.0}, looks.risks)
         return
     first = looks.least()
     yield from looks.at_filters(first)
-    filters = patches.refinements(problem.observation.ndim - 2)
+    filters = [name for group in ways.refining(problem) for name in group.names]
     weights = looks.least_of_trusted(filters, correlated=correlated)
     # A method that seems perfect gives back noise, and says nothing.
     if correlated and looks.risk(weights) > (1 - CAUTION) * looks.risks[best.name] > 0:
@@ -186,12 +183,6 @@ def _once(known: dict[str, Tensor] | None, name: str, make: Callable[..., Tensor
     if name not in known:
         known[name] = make(*given)
     return known[name]
-
-
-def _images(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images of a stack, and how strong their noise is for methods that take it for independent."""
-    sigma = problem.sigma if problem.stronger is None else problem.sigma * problem.stronger
-    yield from zip(problem.filled(), sigma, strict=True)
 
 
 def blend(
@@ -230,33 +221,39 @@ def _mixing(
     known: dict[str, Tensor] | None = None,
 ) -> Generator[float, None, tuple[Tensor, Tensor]]:
     """Mix as `blend` does, yield the share of all work that is done, and return the result of the best method, too."""
-    ndim = problem.observation.ndim - 2
     network = estimate.mean(dim=0)
     problem = problem.filled_by(network)
     pilot, mixed, baseline = piloting.get(NETWORK, 0.0) * network, weights.get(NETWORK, 1.0) * estimate, network
-    classical = [m for correlated in (False, True) for m in classical_methods(correlated=correlated)]
-    methods = {m.name: m for m in [*classical, Classical(LOW_RANK, partial(patches.low_rank, coarse=coarse))]}
+    every = [way for correlated in (False, True) for way in ways.classical(problem, correlated=correlated)]
+    methods = {way.name: way for way in [*every, *ways.low_rank(problem, coarse=coarse)]}
     named = [name for name in dict.fromkeys([best, *weights, *piloting]) if name in methods]
     wanted = [n for n in named if n == best or weights.get(n, 0.0) > 0 or piloting.get(n, 0.0) > 0]
-    shares = {name: weights[name] for name in patches.refinements(ndim) if weights.get(name, 0.0) > 0}
-    steps, done = len(network) * max(len(wanted) + bool(shares), 1), 0
+    shares = {name: share for name, share in weights.items() if share > 0}
+    groups = [group for group in ways.refining(problem, coarse=coarse) if group.wanted(shares)]
+    steps, done = len(network) * max(len(wanted) + len(groups), 1), 0
     for name in wanted:
         whole: list[Tensor] = []
-        for n, (image, sd) in enumerate(_images(problem)):
-            whole.append(_once(known, f"{name}, image {n}", methods[name].apply, image, sd))
-            done += 1
+        for portion in methods[name].portions(problem):
+            whole.append(_once(known, f"{name}, {_at(portion)}", methods[name].part, problem, portion))
+            done += len(whole[-1])
             yield LOOK + (1 - LOOK) * done / steps
-        result = torch.stack(whole)
+        result = torch.cat(whole)
         pilot, mixed = pilot + piloting.get(name, 0.0) * result, mixed + weights.get(name, 0.0) * result
         baseline = result if name == best else baseline
-    better: list[Tensor] = []
-    for n, ((image, sd), leading) in enumerate(zip(_images(problem), pilot, strict=True) if shares else ()):
-        better.append(_once(known, f"refined, image {n}", _refined_image, image, leading, sd, tuple(shares), coarse))
-        done += 1
-        yield LOOK + (1 - LOOK) * done / steps
-    for share, found in zip(shares.values(), torch.stack(better, dim=1) if shares else (), strict=True):
-        mixed = mixed + share * found
+    for group in groups:
+        only, better = group.wanted(shares), []
+        for portion in group.portions(problem):
+            name = f"{only[0]} and others, {_at(portion)}"
+            better.append(_once(known, name, group.part, problem, pilot, portion, only))
+            done += len(better[-1])
+            yield LOOK + (1 - LOOK) * done / steps
+        for name, found in zip(only, torch.cat(better).unbind(dim=1), strict=True):
+            mixed = mixed + shares[name] * found
     return mixed, baseline
+
+
+def _at(portion: Portion) -> str:
+    return f"image {portion.wanted.start}"
 
 
 class _Look:
@@ -307,7 +304,6 @@ class _Looks:
         self._known = known
         self._all = [_Look(probe, rng) for _ in range(draws)]
         self._noise = float(np.mean([look.noise for look in self._all]))
-        self._axes = problem.observation.ndim - 2
         self.names: list[str] = []
         self.distances = np.empty((0, 0))
 
@@ -316,29 +312,32 @@ class _Looks:
         """Estimated mean square error of each method, in variances of the noise."""
         return dict(zip(self.names, (np.diag(self.distances) - self._noise).tolist(), strict=True))
 
-    def at_results(self, classical: Sequence[Classical], again: Callable[[Problem], Tensor] | None) -> Iterator[float]:
+    def at_results(self, again: Callable[[Problem], Tensor] | None, *, correlated: bool) -> Iterator[float]:
         """Look at what classical methods and, where it can be applied, the network make of the observation."""
-        methods = [*classical, *([] if again is None else [Classical(LOW_RANK, patches.low_rank)])]
         for draw, look in enumerate(self._all):
             if again is not None:
                 network = _once(self._known, f"{NETWORK}, look {draw}", lambda seen: again(seen).mean(dim=0), look.seen)
                 look.seen = look.seen.filled_by(network)
-            for done, method in enumerate(methods, start=1):
-                name = f"{method.name}, look {draw}"
-                look.add(_once(self._known, name, _apply, method.apply, look.seen, INFLATION))
+            methods = ways.classical(look.seen, correlated=correlated)
+            methods += [] if again is None else ways.low_rank(look.seen)
+            for done, way in enumerate(methods, start=1):
+                look.add(_once(self._known, f"{way.name}, look {draw}", way.on, look.seen, INFLATION))
                 yield FIRST * (draw + done / len(methods)) / len(self._all)
             if again is not None:
                 look.add(network)
-        self._named([m.name for m in methods] + ([] if again is None else [NETWORK]))
+        self._named([way.name for way in methods] + ([] if again is None else [NETWORK]))
 
     def at_filters(self, leading: dict[str, float]) -> Iterator[float]:
         """Look at the filters of like patches that a blend of the results leads."""
-        for done, look in enumerate(self._all, start=1):
+        groups = ways.refining(self._all[0].seen)
+        for draw, look in enumerate(self._all):
             pilot = look.blend(leading.values())
-            for result in _once(self._known, f"refined, look {done}", _refinements, look.seen, pilot, INFLATION):
-                look.add(result)
-            yield FIRST + (LOOK - FIRST) * done / len(self._all)
-        self._named([*self.names, *patches.refinements(self._axes)])
+            for done, group in enumerate(groups, start=1):
+                name = f"{group.names[0]} and others, look {draw}"
+                for result in _once(self._known, name, group.on, look.seen, pilot, INFLATION).unbind(dim=1):
+                    look.add(result)
+                yield FIRST + (LOOK - FIRST) * (draw + done / len(groups)) / len(self._all)
+        self._named([*self.names, *(name for group in groups for name in group.names)])
 
     def _named(self, names: list[str]) -> None:
         self.names = names
@@ -382,19 +381,3 @@ def least(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     share[share < NEGLIGIBLE * share.sum()] = 0
     weights: NDArray[np.float64] = share / share.sum()
     return weights
-
-
-def _apply(method: Method, problem: Problem, inflation: float) -> Tensor:
-    return torch.stack([method(y, sd * inflation) for y, sd in _images(problem)])
-
-
-def _refinements(problem: Problem, pilot: Tensor, inflation: float) -> Tensor:
-    """Filter with a pilot in all ways, ``(ways, N, C, *spatial)``."""
-    parts = zip(_images(problem), pilot, strict=True)
-    return torch.stack([_refined_image(y, first, sd * inflation) for (y, sd), first in parts], dim=1)
-
-
-def _refined_image(
-    image: Tensor, pilot: Tensor, sigma: Tensor, only: tuple[str, ...] | None = None, coarse: bool = False
-) -> Tensor:
-    return torch.stack(patches.refined(image, pilot, sigma, only=only, coarse=coarse))

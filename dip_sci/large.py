@@ -239,8 +239,8 @@ class Tiles:
     def _margin(self, axis: str) -> tuple[int, int]:
         if axis in SPATIAL[self.ndim]:
             return MARGIN[self.ndim], TRIM[self.ndim]
-        # Planes are seen with their neighbours, and restored without them.
-        reach = self.prepared.recipe.generator.neighbours or 0 if axis == "Z" else 0
+        # Planes and frames are seen with their neighbours, and restored without them.
+        reach = self.prepared.reach if axis == self.prepared.recipe.generator.along else 0
         return reach, reach
 
     def _voxels(self, shape: tuple[int, ...]) -> int:

@@ -25,6 +25,8 @@ class Layout:
         The axes that the network convolves over: ``"YX"`` or ``"ZYX"``.
     joint
         Whether channels are restored jointly, as colour samples are.
+    along
+        Of the axes of M, the one that is to be the last: images along it follow each other.
 
     Notes
     -----
@@ -35,11 +37,12 @@ class Layout:
     axes: str
     spatial: str
     joint: bool = False
+    along: str = "Z"
 
     @property
     def order(self) -> str:
         """The image's axes in the order of the stack."""
-        shared = [a for a in "TZ" if a in self.axes and a not in self.spatial]
+        shared = sorted((a for a in "TZ" if a in self.axes and a not in self.spatial), key=lambda a: a == self.along)
         return "".join([*(a for a in "CS" if a in self.axes), *shared, *self.spatial])
 
     def stack(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,6 +24,9 @@ REACH = {2: 12, 3: 4}
 
 STEP = {2: 4, 3: 3}
 """Every how many voxels along each axis a group is gathered."""
+
+NEAR = {2: 6, 3: 1}
+"""The same in other frames of a series: little moves farther from one to the next."""
 
 LOW_RANK_COUNT, REFINED_COUNT = {2: 48, 3: 32}, {2: 60, 3: 40}
 """Patches in a group."""
@@ -57,7 +59,7 @@ WANTED_EDGE = {2: 64, 3: 24}
 """Edge of the parts that are searched, or left out, where not all of an image is wanted."""
 
 
-def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
+def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False, frames: int = 0) -> Tensor:
     """Keep of each group of like patches what is of low rank.
 
     Parameters
@@ -69,6 +71,9 @@ def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
         the channels counts, each over its own strength.
     coarse
         Gather fewer groups: sooner done, and a little worse.
+    frames
+        With more than 0, `image` is a series ``(C, F, *spatial)``: like patches are looked for in so many frames on either
+        side, too.
 
     Returns
     -------
@@ -80,13 +85,18 @@ def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
     The singular values of a group are shrunk so that the squared error is least under noise alone (Gavish & Donoho
     2017, Frobenius loss).
     """
-    ndim = image.ndim - 1
-    step = (COARSE_STEP if coarse else STEP)[ndim]
-    return _filtered(image, image, sigma, EDGES[ndim][0], step, LOW_RANK_COUNT[ndim], [_shrunk])[0]
+    search = _Search.of(image, coarse=coarse, frames=frames)
+    return _filtered(image, image, sigma, search, EDGES[search.ndim][0], LOW_RANK_COUNT[search.ndim], [_shrunk])[0]
 
 
 def refined(
-    image: Tensor, pilot: Tensor, sigma: Tensor, *, only: Collection[str] | None = None, coarse: bool = False
+    image: Tensor,
+    pilot: Tensor,
+    sigma: Tensor,
+    *,
+    only: Collection[str] | None = None,
+    coarse: bool = False,
+    frames: int = 0,
 ) -> list[Tensor]:
     """Filter each group of like patches by what it looks like in a first result, in several ways.
 
@@ -100,7 +110,7 @@ def refined(
         Standard deviation of the noise of `image`, as for `low_rank`.
     only
         Names (of `refinements`) of the ways that are wanted; by default all.
-    coarse
+    coarse, frames
         As for `low_rank`.
 
     Returns
@@ -113,12 +123,11 @@ def refined(
         - the best linear combinations of the group's patches, each less its mean: the second step of NL-Ridge
           (Herbreteau & Kervrann 2022).
     """
-    ndim = image.ndim - 1
-    step, count = (COARSE_STEP if coarse else STEP)[ndim], REFINED_COUNT[ndim]
-    found = []
+    search = _Search.of(image, coarse=coarse, frames=frames)
+    ndim, found = search.ndim, []
     for edge in EDGES[ndim]:
         rules = [rule for name, rule in RULES.items() if only is None or _named(name, edge, ndim) in only]
-        found += _filtered(image, pilot, sigma, edge, step, count, rules) if rules else []
+        found += _filtered(image, pilot, sigma, search, edge, REFINED_COUNT[ndim], rules) if rules else []
     return found
 
 
@@ -137,9 +146,8 @@ def self_led(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
     Tensor
         The filtered image, of the same shape.
     """
-    ndim = image.ndim - 1
-    step = (COARSE_STEP if coarse else STEP)[ndim]
-    return _filtered(image, image, sigma, EDGES[ndim][-1], step, REFINED_COUNT[ndim], [_wiener])[0]
+    search = _Search.of(image, coarse=coarse)
+    return _filtered(image, image, sigma, search, EDGES[search.ndim][-1], REFINED_COUNT[search.ndim], [_wiener])[0]
 
 
 def refinements(ndim: int) -> list[str]:
@@ -174,8 +182,9 @@ def complete(image: Tensor, known: Tensor, pilot: Tensor, sigma: Tensor, where: 
         Sapiro & Mallat 2012, with groups of like patches in place of classes). Averaged by how much of a patch is known.
     """
     ndim = image.ndim - 1
+    search = _Search(ndim, COMPLETED_STEP[ndim])
     spatial = image.shape[1:]
-    edges = [min(EDGES[ndim][0], n) for n in spatial]
+    edges = search.edges(EDGES[ndim][0], spatial)
     inside = _offsets(edges, spatial, image.device)
     seen, mask = known.flatten(), known.flatten().float()
     variance = sigma.square().expand_as(image).mean(dim=0).flatten()
@@ -199,7 +208,7 @@ def complete(image: Tensor, known: Tensor, pilot: Tensor, sigma: Tensor, where: 
         return one, torch.stack(found), observed.mean(dim=1)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for groups in _groups(pilot, edges, REFINED_COUNT[ndim], COMPLETED_STEP[ndim], where):
+        for groups in _groups(pilot, search, edges, REFINED_COUNT[ndim], where):
             for one, values, share in pool.map(completed, _portions(groups)):
                 heavy = share[:, None].expand_as(one)
                 weights.index_add_(0, one.flatten(), heavy.flatten())
@@ -266,12 +275,69 @@ RULES: dict[str, Rule] = {"Wiener filter": _wiener, "mixture": _ridge}
 """How a pilot leads."""
 
 
+class _Search(NamedTuple):
+    """Where groups are gathered.
+
+    Attributes
+    ----------
+    ndim
+        Spatial axes.
+    step
+        Every how many voxels along each of them.
+    frames
+        How many frames on either side are searched, too; 0 where there are none.
+    """
+
+    ndim: int
+    step: int
+    frames: int = 0
+
+    @classmethod
+    def of(cls, image: Tensor, *, coarse: bool, frames: int = 0) -> _Search:
+        """Search an image ``(C, *spatial)``, or a series ``(C, F, *spatial)``."""
+        ndim = image.ndim - 1 - (frames > 0)
+        return cls(ndim, (COARSE_STEP if coarse else STEP)[ndim], frames)
+
+    def edges(self, edge: int, sizes: Sequence[int]) -> list[int]:
+        """Edges of a patch, which lies in one frame."""
+        return [1] * (self.frames > 0) + [min(edge, n) for n in sizes[-self.ndim :]]
+
+    def steps(self) -> list[int]:
+        """Every how many places along each axis a group is gathered."""
+        return [1] * (self.frames > 0) + [self.step] * self.ndim
+
+    def reach(self, lasts: Sequence[int]) -> list[int]:
+        """How far along each axis like patches may lie; the last places are known."""
+        wanted = [self.frames] * (self.frames > 0) + [REACH[self.ndim]] * self.ndim
+        return [min(r, last) for r, last in zip(wanted, lasts, strict=True)]
+
+    def lines(self, reach: Sequence[int]) -> list[tuple[tuple[int, ...], int]]:
+        """Shifts along all axes but the last that are tried, each with how far along the last."""
+        if not self.frames:
+            return [(line, reach[-1]) for line in itertools.product(*(range(-r, r + 1) for r in reach[:-1]))]
+        found = []
+        for frame in range(-reach[0], reach[0] + 1):
+            near = [min(r, NEAR[self.ndim]) if frame else r for r in reach[1:]]
+            found += [((frame, *rest), near[-1]) for rest in itertools.product(*(range(-r, r + 1) for r in near[:-1]))]
+        return found
+
+    def bands(self, axes: Sequence[Tensor], spatial: Sequence[int], *, small: bool) -> Iterator[tuple[Tensor, ...]]:
+        """Divide where groups begin along each axis into parts that are searched at once."""
+        if small:
+            sizes = [max(WANTED_EDGE[self.ndim] // self.step, 1)] * len(axes)
+        else:
+            first = int(self.frames > 0)
+            rows = max(BAND // math.prod(spatial[first + 1 :]) // self.step, 1)
+            sizes = [1] * first + [rows, *map(len, axes[first + 1 :])]
+        return itertools.product(*(torch.split(own, size) for own, size in zip(axes, sizes, strict=True)))
+
+
 def _filtered(
-    image: Tensor, guide: Tensor, sigma: Tensor, edge: int, step: int, count: int, rules: Sequence[Rule]
+    image: Tensor, guide: Tensor, sigma: Tensor, search: _Search, edge: int, count: int, rules: Sequence[Rule]
 ) -> list[Tensor]:
     """Gather groups by the guide, filter them by each rule, and put every patch back where it was; the mean counts."""
     spatial = image.shape[1:]
-    edges = [min(edge, n) for n in spatial]
+    edges = search.edges(edge, spatial)
     level = _levels(sigma, image)
     image, guide, sigma = image / level, guide / level, sigma / level
     variance = sigma.square().expand_as(image).mean(dim=0).flatten()
@@ -295,7 +361,7 @@ def _filtered(
 
     # Libraries of linear algebra share out each small matrix between all threads, and are six times slower for it.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for groups in _groups(compared, edges, count, step):
+        for groups in _groups(compared, search, edges, count):
             for at, results in pool.map(cleaned, _portions(groups)):
                 for total, weight, channels in zip(totals, weights, results, strict=True):
                     for c, (values, heavy) in enumerate(channels):
@@ -325,21 +391,21 @@ def _offsets(edges: Sequence[int], spatial: Sequence[int], device: torch.device)
     return _flat(places.reshape(-1, len(edges)), spatial)
 
 
-def _groups(guide: Tensor, edges: list[int], count: int, step: int, wanted: Tensor | None = None) -> Iterator[Tensor]:
+def _groups(
+    guide: Tensor, search: _Search, edges: list[int], count: int, wanted: Tensor | None = None
+) -> Iterator[Tensor]:
     """Yield, block after block, where the patches of each group begin: flat positions ``(groups, count)``.
 
     With `wanted`, ``(*spatial)``, only groups whose first patch holds a voxel of it.
     """
     spatial = guide.shape[1:]
     lasts = [n - edge for n, edge in zip(spatial, edges, strict=True)]
-    reach = [min(REACH[len(spatial)], last) for last in lasts]
-    shifts = list(itertools.product(*(range(-r, r + 1) for r in reach)))
-    padding = [n for r in reversed(reach) for n in (r, r)]
-    padded = functional.pad(guide[None], padding, mode="replicate")[0]
-    axes = [_starts(last, step, guide.device) for last in lasts]
-    rows = max(BAND // math.prod(spatial[1:]) // step, 1)
-    sizes = [rows, *map(len, axes[1:])] if wanted is None else [max(WANTED_EDGE[len(spatial)] // step, 1)] * len(axes)
-    for starts in itertools.product(*(torch.split(own, size) for own, size in zip(axes, sizes, strict=True))):
+    reach = search.reach(lasts)
+    lines = search.lines(reach)
+    shifts = [(*line, last) for line, far in lines for last in range(-far, far + 1)]
+    padded = _padded(guide, reach)
+    axes = [_starts(last, step, guide.device) for last, step in zip(lasts, search.steps(), strict=True)]
+    for starts in search.bands(axes, spatial, small=wanted is not None):
         places = torch.cartesian_prod(*starts).reshape(-1, len(spatial))
         within = (
             None
@@ -348,8 +414,9 @@ def _groups(guide: Tensor, edges: list[int], count: int, step: int, wanted: Tens
         )
         if within is not None and not bool(within.any()):
             continue
-        lines = itertools.product(*(range(-r, r + 1) for r in reach[:-1]))
-        distances = torch.cat([_distances(guide, padded, starts, edges, line, reach) for line in lines], dim=-1)
+        distances = torch.cat(
+            [_distances(guide, padded, starts, edges, line, reach, far) for line, far in lines], dim=-1
+        )
         # The patch itself comes first, whatever rounding says.
         distances[..., shifts.index((0,) * len(spatial))] = -1.0
         distances = distances.reshape(len(places), len(shifts))
@@ -363,8 +430,22 @@ def _groups(guide: Tensor, edges: list[int], count: int, step: int, wanted: Tens
         yield _flat(there, spatial).gather(1, order)
 
 
+def _padded(guide: Tensor, reach: Sequence[int]) -> Tensor:
+    """Repeat the outermost voxels of ``(C, *spatial)`` as far as patches are looked for."""
+    for axis, r in enumerate(reach, start=1):
+        size = guide.shape[axis]
+        guide = guide.index_select(axis, torch.arange(-r, size + r, device=guide.device).clamp(0, size - 1))
+    return guide
+
+
 def _distances(
-    guide: Tensor, padded: Tensor, starts: Sequence[Tensor], edges: list[int], line: Sequence[int], reach: list[int]
+    guide: Tensor,
+    padded: Tensor,
+    starts: Sequence[Tensor],
+    edges: list[int],
+    line: Sequence[int],
+    reach: list[int],
+    far: int,
 ) -> Tensor:
     """Square distances of patches from those shifted by a line of shifts.
 
@@ -375,9 +456,11 @@ def _distances(
     starts, edges
         Where the patches begin along each axis, and how long they are.
     line
-        The shifts along all axes but the last, along which all in reach are tried.
+        The shifts along all axes but the last.
     reach
-        The largest shift along each axis.
+        The border's width along each axis.
+    far
+        The largest shift along the last axis: all up to it are tried.
 
     Returns
     -------
@@ -391,9 +474,8 @@ def _distances(
         guide = guide.narrow(axis, a, n)
     for axis, (a, n, shift, r) in enumerate(zip(low, sizes, line, reach, strict=False), start=1):
         moved = moved.narrow(axis, a + shift + r, n)
-    last = sizes[-1] + 2 * reach[-1]
     # (C, *spatial, shifts): a window as long as the line, at each place of the last axis.
-    windows = moved.narrow(-1, low[-1], last).unfold(-1, 2 * reach[-1] + 1, 1)
+    windows = moved.narrow(-1, low[-1] + reach[-1] - far, sizes[-1] + 2 * far).unfold(-1, 2 * far + 1, 1)
     square = (guide[..., None] - windows).square().sum(dim=0)
     for axis, (own, a, edge) in enumerate(zip(starts, low, edges, strict=True)):
         near = square.index_select(axis, own - a)

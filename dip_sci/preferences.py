@@ -130,8 +130,10 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
         "fit": {"steps": effort.steps[recipe.preset], "rate": 0.001, "averaging": 0.99},
         "stop": {"rule": "fixed"},
     }
+    # What the lesson teaches, one image teaches by itself.
+    wishes["generator"] = {"neighbours": 0}
     if recipe.generator.kind == "auto":
-        wishes["generator"] = {"kind": "plain", "channels": effort.channels}
+        wishes["generator"] |= {"kind": "plain", "channels": effort.channels}
     reasons = {
         "supervision.recorrupt": "resample: how to make it finer is learned where the finer image is known",
         "fit.steps": f"{effort.steps[recipe.preset]}: preset {recipe.preset}",

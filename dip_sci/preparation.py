@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dip_sci import findings, interference
+from dip_sci import findings, interference, noise_frames
 from dip_sci.counted import ANSCOMBE, Counted
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
@@ -73,6 +73,8 @@ class Preparation:
         What is asked of the image.
     dtype
         Stored type of the result, where it is not the image's.
+    frames
+        How many images along `generator.along` follow each other, where it is not all of them.
 
     Attributes
     ----------
@@ -84,6 +86,8 @@ class Preparation:
         Whether there is nothing to restore.
     interference
         Electric hum that was taken out first.
+    reach
+        How many frames or planes on either side are seen with each.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Preparation:
         background: NDArray[np.bool_] | None = None,
         task: Task | None = None,
         dtype: np.dtype[Any] | None = None,
+        frames: int | None = None,
     ) -> None:
         self.dtype = image.dtype if dtype is None else dtype
         self.image, self.recipe, self.task = image, recipe, task or Task()
@@ -110,7 +115,8 @@ class Preparation:
             )
         self._box = _box(image, only)
         spatial = "ZYX" if recipe.generator.ndim == "3d" else "YX"
-        self.layout = Layout(image.axes, spatial, joint=recipe.generator.joint_channels)
+        self.layout = Layout(image.axes, spatial, joint=recipe.generator.joint_channels, along=recipe.generator.along)
+        self.reach, self._frames = recipe.generator.neighbours or 0, frames
         self._whole, self.interference = self._quiet(measured)
         self._shape = self._whole[self._box].shape
         self.spacing = spacings(image, spatial)
@@ -138,7 +144,7 @@ class Preparation:
         """
         other = copy.copy(self)
         measured = part.measured()
-        other.image, other.canvas, other.inside = part, part, measured
+        other.image, other.canvas, other.inside, other._frames = part, part, measured, None
         other._box = other._place = _box(part, None)
         other._whole, other.interference = other._quiet(measured)
         other._shape = other._whole[other._box].shape
@@ -220,16 +226,21 @@ class Preparation:
         measured = torch.from_numpy(self._to_batch(self._seen).all(axis=1, keepdims=True).astype(np.float32))
         weights = torch.from_numpy(self._to_batch(self._weights).min(axis=1, keepdims=True).astype(np.float32))
         sigma = torch.from_numpy(self._to_batch(self._noise_sd()))
-        context = self._context()
         texture, detail = self.noise.textures(self.recipe.noise)
         factor = self.noise.stronger()
         stronger = None if factor is None else torch.from_numpy(factor.reshape(1, -1, *(1,) * len(self.layout.spatial)))
         operator = self.task.operator(
             self.layout.spatial, self.spacing, self.recipe, noise=float(sigma.square().mean().sqrt())
         )
-        whole = Problem(observation, measured, weights, sigma, operator, texture, context, detail, None, stronger).to(
-            device
-        )
+        frames = self._followed()
+        # Few frames, as at the end of a large image, have as many neighbours as they can.
+        reach = min(self.reach, frames // 2)
+        whole = Problem(
+            *(observation, measured, weights, sigma, operator, texture, self._guides(), detail, None, stronger),
+            frames=frames if reach else 1,
+            reach=reach,
+            timed=self.recipe.generator.along == "T",
+        ).to(device)
         groups, _, shared, *_ = self._stack_shape
         stacks = [whole]
         if self.task.linear:
@@ -419,29 +430,32 @@ class Preparation:
         here: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])
         return sd * here[:, : self._stack_shape[1]]
 
-    def _context(self) -> torch.Tensor | None:
-        """Stack what is known of each image besides itself: its neighbours, and the task's guides."""
-        parts = [part for part in (self._neighbours(), *map(self._guide, self.task.guides)) if part is not None]
+    def _followed(self) -> int:
+        """How many images of the stack follow each other."""
+        along = self.recipe.generator.along
+        there = along in self.image.axes and along not in self.layout.spatial
+        return (self._frames or self._shape[self.image.axes.index(along)]) if there else 1
+
+    def in_time(self) -> float:
+        """Measure how much noise frames share with the next, where they are to be seen together."""
+        frames = self._followed()
+        if not self.reach or self.recipe.generator.along != "T" or self.constant:
+            return 0.0
+        g, s, _, *spatial = self._stack_shape
+
+        def frames_last(part: NDArray[Any]) -> NDArray[Any]:
+            return np.moveaxis(part.reshape(g * s, -1, frames, *spatial), 2, -3)
+
+        return noise_frames.shared(frames_last(self._observation), frames_last(self._seen))
+
+    def _guides(self) -> torch.Tensor | None:
+        """Stack what the task knows of each image besides all observations."""
+        parts = [self._guide(guide) for guide in self.task.guides]
         return torch.cat(parts, dim=1) if parts else None
 
     def _guide(self, guide: NDArray[np.float32]) -> torch.Tensor:
         stack = self.layout.stack(np.broadcast_to(guide, self.image.shape)[self._box])
         return torch.from_numpy(self._to_batch(stack[:, :1]).copy())
-
-    def _neighbours(self) -> torch.Tensor | None:
-        """Stack each plane's neighbours on either side; beyond the ends, those on the other side."""
-        reach = self.recipe.generator.neighbours or 0
-        depth = self._shape[self.image.axes.index("Z")] if "Z" in self.image.axes else 1
-        if not reach or depth == 1 or "Z" in self.layout.spatial:
-            return None
-        g, s, m, *spatial = self._stack_shape
-        planes = self._observation.reshape(g, s, m // depth, depth, *spatial)
-        at = np.arange(depth)
-        found = []
-        for step in [k for n in range(1, reach + 1) for k in (-n, n)]:
-            inside = (at + step >= 0) & (at + step < depth)
-            found.append(planes[:, :, :, np.where(inside, at + step, at - step)])
-        return torch.from_numpy(self._to_batch(np.concatenate(found, axis=1).reshape(g, -1, m, *spatial)))
 
     @property
     def _keep(self) -> tuple[slice, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +29,9 @@ PROBES = 4
 
 PROBE_EDGES = {2: (256, 256), 3: (32, 128, 128)}
 
+PROBE_FRAMES, SERIES_EDGES = 8, {2: (128, 128), 3: (16, 64, 64)}
+"""The same of a series: frames, and edges of each."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -48,9 +52,8 @@ class Problem:
         The forward operator.
     texture
         What neighbours' noise has in common, as far as fits go by it.
-    neighbours
-        Observations of the neighbouring planes, whose noise is independent of this one's,
-        ``(N, F, *spatial)``.
+    guides
+        What is known of each image besides all observations, ``(N, F, *spatial)``; ``None``: nothing.
     detail
         What their noise has in common where that is too little to fit by: estimates are judged by it. ``None``: `texture`.
     counted
@@ -58,6 +61,12 @@ class Problem:
     stronger
         Factor on `sigma` by which methods go that take noise for independent, ``(1, C, *1)``: where neighbours share it, it is
         stronger where the content is. ``None``: 1.
+    frames
+        How many images of the stack follow each other as a series, planes or points in time, whose noise is independent.
+    reach
+        How many of them on either side are seen with each.
+    timed
+        Whether they are points in time, which may show the same, and not planes.
     """
 
     observation: Tensor
@@ -66,15 +75,46 @@ class Problem:
     sigma: Tensor
     operator: Operator
     texture: Texture = field(default_factory=Texture)
-    neighbours: Tensor | None = None
+    guides: Tensor | None = None
     detail: Texture | None = None
     counted: Counted | None = None
     stronger: Tensor | None = None
+    frames: int = 1
+    reach: int = 0
+    timed: bool = False
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every voxel was measured."""
+        return bool((self.measured > 0).all())
 
     @property
-    def context(self) -> Tensor:
-        """What is known of each image besides its own observation, ``(N, F, *spatial)``; F may be 0."""
-        return self.observation[:, :0] if self.neighbours is None else self.neighbours
+    def besides(self) -> int:
+        """How many channels `beside` has."""
+        guides = 0 if self.guides is None else self.guides.shape[1]
+        return guides + 2 * self.reach * (self.observation.shape[1] + (not self.whole))
+
+    def beside(self, box: tuple[slice, ...]) -> Tensor:
+        """Return what is known of one image besides its own observation, ``(1, F, *spatial)``; F may be 0.
+
+        Its neighbours on either side, and where some of their voxels are missing, which; beyond an end of the series those on
+        the other side. Then the guides.
+
+        Parameters
+        ----------
+        box
+            Slices of the images (one), of the channels (all), and of each spatial axis.
+        """
+        n = box[0].start
+        first = n - n % self.frames
+        found = []
+        for step in (k for far in range(1, self.reach + 1) for k in (-far, far)):
+            other = n + step if first <= n + step < first + self.frames else n - step
+            at = (slice(other, other + 1), *box[1:])
+            found += [self.observation[at]] if self.whole else [self.observation[at], self.measured[at]]
+        if self.guides is not None:
+            found.append(self.guides[box])
+        return torch.cat(found, dim=1) if found else self.observation[box][:, :0]
 
     def data_term(self, image: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean square of ``A x - y``: on the stabilised scale, the Gaussian -log p up to a constant.
@@ -107,18 +147,24 @@ class Problem:
 
     def filled(self) -> Tensor:
         """Return the observation with the operator's first guess where nothing was measured."""
-        if bool((self.measured > 0).all()):
+        if self.whole:
             return self.observation
         return self.operator.guess(self.observation, self.measured).filled
+
+    def guessed(self) -> Problem:
+        """Return the same problem as if the operator's first guess had been measured where nothing was."""
+        if self.whole:
+            return self
+        return replace(self, observation=self.filled(), measured=torch.ones_like(self.measured))
 
     def filled_by(self, estimate: Tensor) -> Problem:
         """Return the same problem as if an estimate ``(N, C, *spatial)`` had been measured where nothing was.
 
         There it still has no weight, and errs less than a measurement would.
         """
-        there = self.measured > 0
-        if bool(there.all()):
+        if self.whole:
             return self
+        there = self.measured > 0
         return replace(
             self,
             observation=torch.where(there, self.observation, estimate),
@@ -150,21 +196,29 @@ class Problem:
         ----------
         enough
             Number of values beyond which no more parts are taken; two are in any case.
+
+        Notes
+        -----
+        A part of a series holds frames that follow each other, and less of each.
         """
         count, _, *spatial = self.observation.shape
-        edges = [min(n, edge) for n, edge in zip(spatial, PROBE_EDGES[len(spatial)], strict=True)]
+        series = self.frames > 1
+        long = min(self.frames, PROBE_FRAMES)
+        wanted = (SERIES_EDGES if series else PROBE_EDGES)[len(spatial)]
+        edges = [min(n, edge) for n, edge in zip(spatial, wanted, strict=True)]
         starts = [range(0, n - edge + 1, edge) for n, edge in zip(spatial, edges, strict=True)]
-        places = list(itertools.product(range(count), *starts))
-        each = self.observation.shape[1] * math.prod(edges)
+        first = [a + n for a in range(0, count, self.frames) for n in range(0, self.frames - long + 1, long)]
+        places = list(itertools.product(first, *starts))
+        each = self.observation.shape[1] * math.prod(edges) * long
         most = PROBES if enough is None else min(max(-(-enough // each), 2), PROBES)
         if len(places) > most:
             places = [places[int((k + 0.5) * len(places) / most)] for k in range(most)]
         boxes = [
-            (slice(n, n + 1), slice(None), *(slice(a, a + edge) for a, edge in zip(at, edges, strict=True)))
+            (slice(n, n + long), slice(None), *(slice(a, a + edge) for a, edge in zip(at, edges, strict=True)))
             for n, *at in places
         ]
-
-        return self._mapped(lambda part: torch.cat([_cut(part, box, spatial) for box in boxes]))
+        parts = self._mapped(lambda part: torch.cat([_cut(part, box, spatial) for box in boxes]))
+        return replace(parts, frames=long)
 
     def within(self, box: tuple[slice, ...]) -> Problem:
         """Return the problem of a part: slices of the images, of the channels (all), and of each spatial axis."""
@@ -176,8 +230,10 @@ class Problem:
         return self._mapped(view.see)
 
     def only(self, n: int, count: int = 1) -> Problem:
-        """Return the problem of one image of the stack, or of a few in a row."""
-        return self._mapped(lambda part: part[n : n + count])
+        """Return the problem of one image of the stack, or of whole series in a row."""
+        series = count % self.frames == 0
+        part = self._mapped(lambda part: part[n : n + count])
+        return part if series else replace(part, frames=1, reach=0)
 
     def weighted(self, factor: Tensor) -> Problem:
         """Return the same problem with other weights: those of now times a factor ``(N, 1, *spatial)``."""
@@ -202,7 +258,7 @@ class Problem:
             measured=change(self.measured),
             weights=change(self.weights),
             sigma=change(self.sigma),
-            neighbours=None if self.neighbours is None else change(self.neighbours),
+            guides=None if self.guides is None else change(self.guides),
             counted=None if self.counted is None else self.counted.mapped(change),
         )
 

@@ -100,8 +100,11 @@ class GeneratorOptions(_Group):
     ndim: Literal["auto", "2d", "3d"] = "auto"
     """2D (each plane an image) or 3D convolutions; `auto` decides by the spatial axes and the voxels' anisotropy."""
     neighbours: Annotated[int, Field(ge=0, le=8)] | None = None
-    """Planes on either side that a 2D network sees with each plane; by default 1 where a volume is restored plane by
-    plane because its planes are thick, else 0. Their noise must be independent."""
+    """Frames of a time series, or planes of a volume that is restored plane by plane, on either side that are seen with
+    each; by default 2 in time, 1 where planes are thick, else 0. Their noise must be independent: in time, that is looked
+    into."""
+    along: Literal["auto", "T", "Z"] = "auto"
+    """Axis along which neighbours lie; `auto`: time where there is some, else Z."""
     joint_channels: bool = False
     """Restore the channels of an image together, as the colours of one: where they show the same structures."""
     channels: Sizes | None = None

@@ -245,10 +245,14 @@ def _learn(
         inside = None if only is inside else _cut_mask(whole, inside, places)
         image, noise_only = sample.cut(whole, places), _cut_mask(whole, noise_only, places)
     image = image.loaded()
-    prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype)
+    frames = _frames(whole, choice.recipe, places) if large else None
+    prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype, frames)
     uneven = large and prepared.even()
-    choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.noise.correlated)
+    choice = choices.with_noise(
+        choice, prepared.sigma, correlated=prepared.noise.correlated, in_time=prepared.in_time()
+    )
     choice.reasons.update(reasons)
+    prepared.reach = choice.recipe.generator.neighbours or 0
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)
     run = Run(prepared, choice, where, len(problems), started, earlier)
     run.warm = warm
@@ -306,7 +310,15 @@ def _places(image: Image, recipe: Recipe, *masks: NDArray[np.bool_] | None) -> l
     """Choose the parts from which a large image is learned."""
     generator = recipe.generator
     wanted = [mask for mask in masks if mask is not None]
-    return sample.places(image, str(generator.ndim), generator.neighbours or 0, recipe.seed, wanted)
+    series = generator.along, generator.neighbours or 0
+    return sample.places(image, str(generator.ndim), series, recipe.seed, wanted)
+
+
+def _frames(image: Image, recipe: Recipe, places: list[tuple[slice, ...]]) -> int | None:
+    """How many frames or planes follow each other in each of the parts of a large image."""
+    along = recipe.generator.along
+    box = places[0][image.axes.index(along)] if along in image.axes else slice(0, 1)
+    return int(box.stop - box.start)
 
 
 def _cut_mask(image: Image, mask: NDArray[np.bool_] | None, places: list[tuple[slice, ...]]) -> NDArray[Any] | None:

@@ -46,7 +46,9 @@ def is_large(image: Image, finer: int = 1) -> bool:
     return size > LARGE or WORK * size > psutil.virtual_memory().available / 2
 
 
-def places(image: Image, ndim: str, neighbours: int, seed: int, wanted: Sequence[NDArray[np.bool_]] = ()) -> list[Box]:
+def places(
+    image: Image, ndim: str, series: tuple[str, int], seed: int, wanted: Sequence[NDArray[np.bool_]] = ()
+) -> list[Box]:
     """Choose parts at random places of an image.
 
     Parameters
@@ -55,8 +57,8 @@ def places(image: Image, ndim: str, neighbours: int, seed: int, wanted: Sequence
         The whole.
     ndim
         ``"2d"`` or ``"3d"``.
-    neighbours
-        Planes on either side that are seen with a plane in 2D.
+    series
+        Axis along which images follow each other, and how many on either side are seen with each.
     seed
         Of the choice.
     wanted
@@ -67,7 +69,8 @@ def places(image: Image, ndim: str, neighbours: int, seed: int, wanted: Sequence
     list of tuple of slice
         Boxes of one shape on the image's axes, with all channels and samples.
     """
-    edges = {"T": 1, "Z": 2 * neighbours + 3 if neighbours else 1, **EDGES[ndim]}
+    along, neighbours = series
+    edges = {"T": 1, "Z": 1, **({along: 2 * neighbours + 3} if neighbours else {}), **EDGES[ndim]}
     part = [min(n, edges.get(a, n)) for a, n in zip(image.axes, image.shape, strict=True)]
     # Evenly from end to end, so that the far end has the chance that the near one has.
     starts = [np.linspace(0, n - p, -(-n // p)).astype(int) for n, p in zip(image.shape, part, strict=True)]

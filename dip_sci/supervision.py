@@ -187,8 +187,9 @@ class Full:
         self.shape = tuple(seen.shape[3:])
         made = [inputs.make(options, one, rng, grid or self.shape) for one in seen]
         # A guide is seen beside the input (Ulyanov et al. 2018, flash and no-flash).
-        guided = problem.context.shape[1] > 0 and problem.context.shape[2:] == made[0].shape[2:]
-        self.z = torch.stack([torch.cat([z, problem.context], dim=1) if guided else z for z in made])
+        guides = problem.guides
+        guided = guides is not None and guides.shape[2:] == made[0].shape[2:]
+        self.z = torch.stack([torch.cat([z, guides], dim=1) if guides is not None and guided else z for z in made])
         self.jitter = inputs.Jitter(self.z, inputs.JITTER if options.jitter is None else options.jitter, rng)
         self.inside = self.z.shape[2]
 

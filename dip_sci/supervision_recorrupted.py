@@ -82,7 +82,7 @@ class _Recorrupted:
         self, problem: Problem, patch: Sequence[int], batch: int, seeds: int, held_out: Tensor | None, passes: int
     ) -> None:
         self.observed, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
-        self.inside = problem.operator.features(problem.observation.shape[1]) + problem.context.shape[1]
+        self.inside = problem.operator.features(problem.observation.shape[1]) + problem.besides
         reach = problem.operator.reach or (0,) * len(patch)
         # Near its border, what a patch's voxels see lies outside of it: a patch is much larger than that, or all.
         sizes = problem.observation.shape[2:]
@@ -133,12 +133,10 @@ class _Recorrupted:
         """See `Supervision`."""
         raise NotImplementedError
 
-    def _draw(self, rng: torch.Generator, *stacks: Tensor) -> list[Tensor]:
-        """Cut the same random patches out of several stacks: each ``(K, B, C, *shape)``."""
-        return self._cut(self.patches.draw(rng), *stacks)
-
     def _cut(self, places: list[tuple[slice, ...]], *stacks: Tensor) -> list[Tensor]:
-        cut = [torch.cat([stack[place] for place in places]) for stack in stacks]
+        """Cut the same patches out of what is known of the images besides themselves and of stacks: ``(K, B, C, *shape)``."""
+        cut = [torch.cat([self.observed.beside(place) for place in places])]
+        cut += [torch.cat([stack[place] for place in places]) for stack in stacks]
         return [c.expand(self.seeds, *c.shape) for c in cut]
 
     def _see(self, y: Tensor, visible: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,8 +156,13 @@ class _Recorrupted:
             # One image of K * C channels, as the tiles are blended channel by channel.
             return out.transpose(0, 1).flatten(1, 2)
 
-        both = torch.cat([y, visible, self.observed.context], dim=1)
-        restored = torch.cat([tiling.apply(restore, both[n : n + 1]) for n in range(len(both))])
+        everywhere = (slice(None),) * (y.ndim - 1)
+        restored = torch.cat(
+            [
+                tiling.apply(restore, torch.cat([y[at], visible[at], self.observed.beside((at, *everywhere))], dim=1))
+                for at in (slice(n, n + 1) for n in range(len(y)))
+            ]
+        )
         return restored.view(len(y), self.seeds, *y.shape[1:]).transpose(0, 1)
 
 
@@ -213,8 +216,8 @@ class Hide(_Recorrupted):
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
         problem = self.observed
-        y, measured, context, weights = self._draw(
-            rng, problem.observation, problem.measured, problem.context, self.weights
+        context, y, measured, weights = self._cut(
+            self.patches.draw(rng), problem.observation, problem.measured, self.weights
         )
         if self.views:
             view = self.views[int(torch.randint(len(self.views), (), generator=rng, device=y.device))]
@@ -267,9 +270,7 @@ class Hide(_Recorrupted):
         """See `Supervision`: the held-out voxels are hidden, and predicted from the others."""
         assert self.held_out is not None
         problem = self.observed
-        y, measured, context, held_out = self._cut(
-            self.probe, problem.observation, problem.measured, problem.context, self.held_out
-        )
+        context, y, measured, held_out = self._cut(self.probe, problem.observation, problem.measured, self.held_out)
         seen, base = self._see(y, measured * (1 - held_out), context)
         return float(self.observed.data_term(base + network(seen), y, held_out))
 
@@ -317,7 +318,7 @@ class Split(_Recorrupted):
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
-        y, measured, context, weights, sd = self._draw(rng, *self._stacks(self.weights))
+        context, y, measured, weights, sd = self._cut(self.patches.draw(rng), *self._stacks(self.weights))
         e = sd * self.observed.texture.draw(y.shape, rng)
         low, high = self.strength
         t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
@@ -330,7 +331,7 @@ class Split(_Recorrupted):
     def _stacks(self, weights: Tensor) -> list[Tensor]:
         problem = self.observed
         sigma = problem.sigma.expand_as(problem.observation)
-        return [problem.observation, problem.measured, problem.context, weights, sigma]
+        return [problem.observation, problem.measured, weights, sigma]
 
     def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`: the mean over draws of the added noise."""
@@ -345,7 +346,7 @@ class Split(_Recorrupted):
     def risk(self, network: Network) -> float:
         """See `Supervision`: against the aim that belongs to one fixed draw."""
         judged = self.weights if self.held_out is None else self.observed.weights * self.held_out
-        y, measured, context, weights, sd = self._cut(self.probe, *self._stacks(judged))
+        context, y, measured, weights, sd = self._cut(self.probe, *self._stacks(judged))
         e = sd * self.observed.texture.draw(y.shape, torch.Generator(y.device).manual_seed(0))
         t = self.applied
         seen, base = self._see(y + t * e, measured, context)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scenes import noisy, problem, rng, scene, tiny
 
-from dip_sci import combination, patches
+from dip_sci import combination, patches, ways
 from dip_sci.baseline import classical_methods
 from dip_sci.combination import NETWORK, Combination, combine
 from dip_sci.image import Image
@@ -70,7 +70,7 @@ def test_little_is_not_won_at_the_risk_of_shared_noise(correlated, monkeypatch):
     """The blend saves some of the best classical risk: enough where noise is independent, only for a part where it is shared."""
     observed, truth = waves(128, 0.5)
     good = (truth + 0.35 * (observed.observation - truth))[None]
-    monkeypatch.setattr(combination, "classical_methods", lambda **_: classical_methods(correlated=False)[:1])
+    monkeypatch.setattr(ways, "classical_methods", lambda **_: classical_methods(correlated=False)[:1])
     monkeypatch.setattr(combination, "CAUTION", 0.98)
     *_, found = combine(observed, good, smoother(1.0), rng(), correlated=correlated)
     assert isinstance(found, Combination)

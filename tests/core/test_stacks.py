@@ -32,6 +32,10 @@ def prepared(image, **generator):
     return Preparation(image, recipe, None)
 
 
+def beside(problem, n):
+    return problem.beside((slice(n, n + 1), *(slice(None),) * 3))[0]
+
+
 def mean_square(a, b):
     return float(np.mean((np.asarray(a, float) - b) ** 2))
 
@@ -57,21 +61,32 @@ def test_thick_planes_see_their_neighbours():
 def test_no_plane_is_its_own_neighbour(reach):
     image, _ = thick()
     (problem,) = prepared(image, ndim="2d", neighbours=reach).problems(torch.device("cpu"))
-    assert problem.context.shape[1] == 2 * reach
-    for own, others in zip(problem.observation, problem.context, strict=True):
+    assert problem.besides == 2 * reach
+    for n, own in enumerate(problem.observation):
+        others = beside(problem, n)
+        assert len(others) == 2 * reach
         assert not any(torch.equal(own[0], other) for other in others)
     # In the middle: the plane before, the one after, and so on outwards.
     expected = [problem.observation[3 + k, 0] for n in range(1, reach + 1) for k in (-n, n) if 3 + k < 6]
-    for plane, other in zip(expected, problem.context[3], strict=False):
+    for plane, other in zip(expected, beside(problem, 3), strict=False):
         torch.testing.assert_close(plane, other)
 
 
-def test_frames_are_no_neighbours():
+@pytest.mark.parametrize(("along", "others"), [("Z", [(1, 0), (1, 2)]), ("T", [(0, 1), (2, 1)])])
+def test_neighbours_lie_along_one_axis(along, others):
     frames = noisy(3, 4, 24, 24, axes="TZYX", spacing=(None, 9.0, 1.0, 1.0))
-    (problem,) = prepared(frames, ndim="2d", neighbours=1).problems(torch.device("cpu"))
-    for n, others in enumerate(problem.context):
-        same_frame = problem.observation[n // 4 * 4 : n // 4 * 4 + 4, 0]
-        assert all(any(torch.equal(other, plane) for plane in same_frame) for other in others)
+    ready = prepared(frames, ndim="2d", neighbours=1, along=along)
+    (problem,) = ready.problems(torch.device("cpu"))
+    # Where each plane of the stack comes from: by its own values.
+    stack = {(t, z): problem.observation[n, 0] for n, (t, z) in enumerate(np.ndindex(3, 4))}
+    if along == "T":
+        stack = {(t, z): problem.observation[n, 0] for n, (z, t) in enumerate(np.ndindex(4, 3))}
+    for at, plane in stack.items():
+        own = torch.from_numpy(frames.array[at].astype(np.float32))
+        assert torch.corrcoef(torch.stack([plane.flatten(), own.flatten()]))[0, 1] > 0.999
+    n = next(n for n in range(12) if problem.observation[n, 0] is not None and torch.equal(problem.observation[n, 0], stack[1, 1]))
+    for found, at in zip(beside(problem, n), others, strict=True):
+        torch.testing.assert_close(found, stack[at])
 
 
 def test_neighbours_are_asked_where_planes_are_thick():
