@@ -167,9 +167,9 @@ def unstabilise(values: Array, gain: float, offset: float) -> Array:
     return gain * counts - offset / gain
 
 
-def stabilised_bm3d(pair: Pair, noisy: Array, sd: float, *, gain: float, offset: float) -> Array:
-    """BM3D between the generalised Anscombe transform and its inverse; `sd` is in stabilised units."""
-    return unstabilise(bm3d(pair, stabilise(noisy, gain, offset), sd), gain, offset)
+def stabilised(pair: Pair, noisy: Array, sd: float, *, denoiser: Denoiser, gain: float, offset: float) -> Array:
+    """Denoise between the generalised Anscombe transform and its inverse; `sd` is in stabilised units."""
+    return unstabilise(denoiser(pair, stabilise(noisy, gain, offset), sd), gain, offset)
 
 
 def tune(pair: Pair, denoiser: Denoiser, sd: float, start: float = 1.0) -> Bar:
@@ -197,13 +197,13 @@ def measure(pair: Pair, method: str) -> Bar | None:
     """Tune one of `METHODS` on a pair; ``None`` where it does not apply or is not installed."""
     if find_spec(METHODS[method].needs) is None or not METHODS[method].applies(pair):
         return None
-    if method != "VST+BM3D":
+    if not method.startswith("VST+"):
         start = UNEVEN if pair.kind in ("counts", "correlated") else 1.0
         return tune(pair, METHODS[method].denoiser, float(np.std(pair.noisy - pair.truth)), start)
     gain, offset = count_noise(pair)
     if gain <= 0:
         return None
-    return tune(pair, partial(stabilised_bm3d, gain=gain, offset=offset), 1.0)
+    return tune(pair, partial(stabilised, denoiser=METHODS[method].denoiser, gain=gain, offset=offset), 1.0)
 
 
 @dataclass(frozen=True)
@@ -215,17 +215,23 @@ class Method:
     applies: Callable[[Pair], bool] = lambda _: True
 
 
+def _has_cubes(pair: Pair) -> bool:
+    """Whether there are BM4D's cubes in it."""
+    return pair.ndim == 3 and min(pair.truth.shape) >= 4
+
+
 METHODS: dict[str, Method] = {
     "noisy": Method(lambda pair, noisy, sd: noisy),
     "NLM": Method(nlm),
     "TV": Method(tv),
     "wavelet": Method(wavelet, "pywt"),
     "BM3D": Method(bm3d, "bm3d", lambda pair: pair.ndim == 2),
-    "VST+BM3D": Method(bm3d, "bm3d", lambda pair: pair.kind == "counts"),
+    "VST+BM3D": Method(bm3d, "bm3d", lambda pair: pair.kind == "counts" and pair.ndim == 2),
     "unbiased BM3D": Method(unbiased_bm3d, "bm3d", lambda pair: pair.ndim == 2 and pair.kind == "rician"),
     "BM3D by frame": Method(bm3d_frames, "bm3d", lambda pair: pair.axes is not None),
-    "BM4D": Method(bm4d, "bm4d", lambda pair: pair.ndim == 3),
-    "unbiased BM4D": Method(unbiased_bm4d, "bm4d", lambda pair: pair.kind == "rician"),
+    "BM4D": Method(bm4d, "bm4d", lambda pair: _has_cubes(pair)),
+    "VST+BM4D": Method(bm4d, "bm4d", lambda pair: pair.kind == "counts" and _has_cubes(pair)),
+    "unbiased BM4D": Method(unbiased_bm4d, "bm4d", lambda pair: pair.kind == "rician" and _has_cubes(pair)),
 }
 
 USUAL = tuple(method for method in METHODS if method != "wavelet")

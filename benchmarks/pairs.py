@@ -147,15 +147,16 @@ class Pair:
         return 10 * math.log10(self.data_range**2 / mse)
 
     def ssim(self, estimate: NDArray[Any]) -> float:
-        """Structural similarity of an estimate of the truth, 7-sample windows (scikit-image)."""
-        _, similarity = structural_similarity(
-            self._clip(self.truth),
-            self._clip(estimate).astype(np.float32),
-            data_range=self.data_range,
-            channel_axis=-1 if self.colour else None,
-            full=True,
-        )
+        """Structural similarity of an estimate of the truth, 7-sample windows (scikit-image); of a series, frame by frame."""
+        truth, found = self._clip(self.truth), self._clip(estimate).astype(np.float32)
+        frames = zip(truth, found, strict=True) if self.axes else [(truth, found)]
+        similarity = np.squeeze(np.stack([self._similarity(*frame) for frame in frames]))
         return float(similarity.mean() if self.mask is None else similarity[self.mask].mean())
+
+    def _similarity(self, truth: NDArray[Any], found: NDArray[Any]) -> NDArray[Any]:
+        axis = -1 if self.colour else None
+        _, found = structural_similarity(truth, found, data_range=self.data_range, channel_axis=axis, full=True)
+        return found
 
     def _clip(self, values: NDArray[Any]) -> NDArray[Any]:
         return values if self.window is None else np.clip(values, *self.window)

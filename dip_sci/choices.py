@@ -49,7 +49,7 @@ SMALL_PATCH, MORE_STEPS, HIGHER_RATE = 128, 1.8, 0.004
 SLOW = {"classic_unet": 0.001, "resnet": 0.001}
 """Learning rates of the generators that diverge at the others' 0.01 under full supervision (the paper's)."""
 
-IN_TIME = 2
+IN_TIME = 3
 """Frames on either side that are seen with each."""
 
 SHARED = 0.1

@@ -362,9 +362,8 @@ class _Looks:
             good = [name for name in good if name in filters] or [name for name in good if name != NETWORK]
         chosen = [self.names.index(name) for name in good]
         doubt = np.array([0.0 if name in filters else BY_HEART for name in good])
-        distances = self.distances[np.ix_(chosen, chosen)] + doubt[:, None] + doubt
         found = dict.fromkeys(self.names, 0.0)
-        found.update(zip(good, least(distances).tolist(), strict=True))
+        found.update(zip(good, least(self.distances[np.ix_(chosen, chosen)], doubt).tolist(), strict=True))
         return found
 
     def risk(self, weights: dict[str, float]) -> float:
@@ -373,11 +372,16 @@ class _Looks:
         return float(shares @ self.distances @ shares) - self._noise
 
 
-def least(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of the least distance ``w D w``: none is negative, they sum to one, negligible ones are zero."""
+def least(distances: NDArray[np.float64], doubt: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Weights of the least ``w D w + 2 d w``, with each method's doubt d: none is negative, they sum to one.
+
+    Negligible ones are zero.
+    """
     root = np.linalg.cholesky(distances + 1e-9 * np.trace(distances) * np.eye(len(distances))).T
+    # A doubt is a distance in a direction in which nothing else differs: R'g = d adds 2 d w to the square of R w + g.
+    added = np.zeros(len(root)) if doubt is None else np.linalg.solve(root.T, doubt)
     heavy = 1e3 * np.abs(root).max()
-    share, _ = nnls(np.vstack([root, np.full((1, len(root)), heavy)]), np.append(np.zeros(len(root)), heavy))
+    share, _ = nnls(np.vstack([root, np.full((1, len(root)), heavy)]), np.append(-added, heavy))
     share[share < NEGLIGIBLE * share.sum()] = 0
     weights: NDArray[np.float64] = share / share.sum()
     return weights

@@ -56,6 +56,9 @@ ROOM = 2**30
 FLOATS = 12
 """Numbers that a pass holds per voxel, over the width of the network's first level."""
 
+STACKED = 8
+"""How many times more voxels may be filtered together than go through a network."""
+
 
 class Tiles:
     """A large image, restored tile by tile.
@@ -236,6 +239,11 @@ class Tiles:
         for choice in itertools.product(*lines):
             yield tuple(box for box, _ in choice), [ramp for _, ramp in choice]
 
+    def _long(self, axis: str) -> int:
+        """Frames or planes of a tile: so many that those that are only seen are not the most."""
+        reach = self._margin(axis)[0]
+        return 4 * reach + 1
+
     def _margin(self, axis: str) -> tuple[int, int]:
         if axis in SPATIAL[self.ndim]:
             return MARGIN[self.ndim], TRIM[self.ndim]
@@ -244,14 +252,16 @@ class Tiles:
         return reach, reach
 
     def _voxels(self, shape: tuple[int, ...]) -> int:
-        return math.prod(shape)
+        """Voxels of a tile as far as memory goes: a network sees one image at a time, filters see a series as a whole."""
+        seen = math.prod(n for n, a in zip(shape, self.image.axes, strict=True) if a in SPATIAL[self.ndim] + "CS")
+        return max(seen, math.prod(shape) // STACKED)
 
     def _tile_shape(self) -> tuple[int, ...]:
         """Return the largest tile that the memory takes: whole planes of some number in 2D, a box in 3D."""
         longest = max(self.prepared.recipe.output.tile or EDGE[self.ndim], LEAST[self.ndim])
         spatial = SPATIAL[self.ndim]
         shape = tuple(
-            min(n, longest) if a in spatial else n if a in "CS" else 1 + 2 * self._margin(a)[0]
+            min(n, longest) if a in spatial else n if a in "CS" else self._long(a)
             for a, n in zip(self.image.axes, self.image.shape, strict=True)
         )
         shape = tuple(min(a, b) for a, b in zip(shape, self.image.shape, strict=True))

@@ -101,7 +101,7 @@ class GeneratorOptions(_Group):
     """2D (each plane an image) or 3D convolutions; `auto` decides by the spatial axes and the voxels' anisotropy."""
     neighbours: Annotated[int, Field(ge=0, le=8)] | None = None
     """Frames of a time series, or planes of a volume that is restored plane by plane, on either side that are seen with
-    each; by default 2 in time, 1 where planes are thick, else 0. Their noise must be independent: in time, that is looked
+    each; by default 3 in time, 1 where planes are thick, else 0. Their noise must be independent: in time, that is looked
     into."""
     along: Literal["auto", "T", "Z"] = "auto"
     """Axis along which neighbours lie; `auto`: time where there is some, else Z."""

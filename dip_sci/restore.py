@@ -311,7 +311,7 @@ def _places(image: Image, recipe: Recipe, *masks: NDArray[np.bool_] | None) -> l
     generator = recipe.generator
     wanted = [mask for mask in masks if mask is not None]
     series = generator.along, generator.neighbours or 0
-    return sample.places(image, str(generator.ndim), series, recipe.seed, wanted)
+    return sample.places(image, str(generator.ndim), recipe.seed, wanted, series=series)
 
 
 def _frames(image: Image, recipe: Recipe, places: list[tuple[slice, ...]]) -> int | None:

@@ -47,7 +47,12 @@ def is_large(image: Image, finer: int = 1) -> bool:
 
 
 def places(
-    image: Image, ndim: str, series: tuple[str, int], seed: int, wanted: Sequence[NDArray[np.bool_]] = ()
+    image: Image,
+    ndim: str,
+    seed: int,
+    wanted: Sequence[NDArray[np.bool_]] = (),
+    *,
+    series: tuple[str, int] = ("Z", 0),
 ) -> list[Box]:
     """Choose parts at random places of an image.
 
@@ -57,12 +62,12 @@ def places(
         The whole.
     ndim
         ``"2d"`` or ``"3d"``.
-    series
-        Axis along which images follow each other, and how many on either side are seen with each.
     seed
         Of the choice.
     wanted
         Masks of the image's shape: as many parts for each of them hold some of it.
+    series
+        Axis along which images follow each other, and how many on either side are seen with each.
 
     Returns
     -------
@@ -91,14 +96,14 @@ def places(
 
 
 def cut(image: Image, boxes: Sequence[Box]) -> Image:
-    """Return boxes of one shape as an image whose points in time they are.
+    """Return boxes of one shape as an image whose points in time they are, one after another.
 
     Parameters
     ----------
     image
         The whole, whose values may still be in a file.
     boxes
-        On its axes; one point in time each, where there is time.
+        On its axes.
     """
     axes, at = (image.axes, image.axes.index("T")) if "T" in image.axes else (f"T{image.axes}", 0)
 
@@ -131,5 +136,6 @@ def placed(image: Image, boxes: Sequence[Box], values: NDArray[Any]) -> NDArray[
     whole = np.array(image.array, values.dtype)
     time = image.axes.find("T")
     for n, box in enumerate(boxes):
-        whole[box] = values[n] if time < 0 else values.take([n], axis=time)
+        long = 1 if time < 0 else box[time].stop - box[time].start
+        whole[box] = values[n] if time < 0 else values.take(range(n * long, (n + 1) * long), axis=time)
     return whole

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LOW_RANK = "low rank of like patches"
 
-THROUGH_TIME = " through time"
-"""What the names of filters end in that see the frames of a series as an image's channels."""
+THROUGH_TIME, AS_VOLUME = " through time", " as a volume"
+"""What the names of filters end in that see the frames of a series as an image's channels, and as the planes of a volume."""
 
 WINDOW = 16
 """Frames that are seen so at most."""
@@ -135,7 +135,11 @@ def low_rank(problem: Problem, *, coarse: bool = False) -> list[Way]:
     if problem.frames == 1:
         return [Way(LOW_RANK, partial(_each, apply), _singly)]
     found = [Way(LOW_RANK, partial(_together, partial(apply, frames=problem.reach)), _in_chunks)]
-    return [*found, Way(LOW_RANK + THROUGH_TIME, partial(_as_channels, apply), _windows)] if problem.timed else found
+    if problem.observation.ndim == 4:
+        found.append(Way(LOW_RANK + AS_VOLUME, partial(_together, apply), _in_chunks))
+    if problem.timed:
+        found.append(Way(LOW_RANK + THROUGH_TIME, partial(_as_channels, apply), _windows))
+    return found
 
 
 def refining(problem: Problem, *, coarse: bool = False) -> list[Filters]:
@@ -154,8 +158,12 @@ def refining(problem: Problem, *, coarse: bool = False) -> list[Filters]:
     if problem.frames == 1:
         return [Filters(names, partial(_led_each, apply), _singly)]
     found = [Filters(names, partial(_led_together, partial(apply, frames=problem.reach)), _in_chunks)]
-    large = [name + THROUGH_TIME for name in names[: len(patches.RULES)]]
-    return [*found, Filters(large, partial(_led_as_channels, apply), _windows)] if problem.timed else found
+    if ndim == 2:
+        found.append(Filters(patches.refinements(3), partial(_led_together, apply), _in_chunks))
+    if problem.timed:
+        large = [name + THROUGH_TIME for name in names[: len(patches.RULES)]]
+        found.append(Filters(large, partial(_led_as_channels, apply), _windows))
+    return found
 
 
 def _sigma(problem: Problem) -> Tensor:

@@ -47,8 +47,11 @@ def small(monkeypatch):
 def tiles(image, again, region=None, **options):
     """Tiles of an image with a function in the place of fitted networks."""
     recipe = decide(Recipe.parse({**TINY, **options}), image, fast_bfloat16=False).recipe
-    ndim, reach = str(recipe.generator.ndim), recipe.generator.neighbours or 0
-    prepared = Preparation(sample.cut(image, sample.places(image, ndim, reach, 0)), recipe, None)
+    ndim, series = str(recipe.generator.ndim), (recipe.generator.along, recipe.generator.neighbours or 0)
+    places = sample.places(image, ndim, 0, series=series)
+    along = image.axes.find(recipe.generator.along)
+    frames = 1 if along < 0 else places[0][along].stop - places[0][along].start
+    prepared = Preparation(sample.cut(image, places), recipe, None, frames=frames)
     return large.Tiles(image, region, prepared, again, ({"network": 1.0}, {}), CPU)
 
 
@@ -209,11 +212,40 @@ def test_an_end_before_all_tiles_keeps_those_that_are_done():
     assert not changed[-10:, -10:, -10:].any()
 
 
-@pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "CTYX", "YXS"])
-def test_what_was_cut_out_goes_back_where_it_was(axes):
-    sizes = {"T": 3, "C": 2, "S": 3, "Z": 12, "Y": 70, "X": 90}
+def test_frames_at_the_seams_see_the_neighbours_that_they_have():
+    """Whatever tile a frame lies in, it is made of the same frames."""
+    frames = Image(np.random.default_rng(1).normal(100, 9, (23, 50, 90)).astype(np.float32), "TYX")
+
+    def mean_of_neighbours(problem, passes):
+        assert problem.timed
+        every = [problem.beside((slice(n, n + 1), *(slice(None),) * 3)) for n in range(len(problem.observation))]
+        return torch.cat(every).mean(dim=1, keepdim=True)[None]
+
+    done = tiles(frames, mean_of_neighbours, generator={"channels": [4, 4], "neighbours": 2})
+    assert len({(box[0].start, box[0].stop) for box, _ in done.planned}) > 2
+    list(done.run())
+    values = frames.array
+    others = [k for k in (-2, -1, 1, 2)]
+    inner = np.mean([values[2 + k : len(values) - 2 + k] for k in others], axis=0)
+    np.testing.assert_allclose(done.result()[0].array[2:-2], inner, atol=1e-3)
+
+
+def test_a_large_series_is_learned_from_frames_that_follow_each_other():
+    frames = Image((RAMP + 20 * NOISE).astype(np.float32), "TYX")
+    result = denoise(frames, Recipe.parse({**TINY, "output": {"classical": "blend", "dtype": "float32"}}))
+    assert result.report.recipe.generator.neighbours == 3
+    assert any("through time" in name for name in result.report.risks)
+    assert np.abs(result.image.array - RAMP).mean() < np.abs(frames.array - RAMP).mean()
+
+
+@pytest.mark.parametrize(
+    ("axes", "series"),
+    [("YX", ("Z", 0)), ("ZYX", ("Z", 0)), ("TYX", ("T", 0)), ("TYX", ("T", 1)), ("CTYX", ("T", 1)), ("YXS", ("T", 0))],
+)
+def test_what_was_cut_out_goes_back_where_it_was(axes, series):
+    sizes = {"T": 8, "C": 2, "S": 3, "Z": 12, "Y": 70, "X": 90}
     image = Image(np.random.default_rng(1).normal(100, 9, [sizes[a] for a in axes]).astype(np.float32), axes)
-    boxes = sample.places(image, "3d" if "Z" in axes else "2d", 0, 0)
+    boxes = sample.places(image, "3d" if "Z" in axes else "2d", 0, series=series)
     assert np.array_equal(sample.placed(image, boxes, sample.cut(image, boxes).array), image.array)
     changed = sample.placed(image, boxes[:1], sample.cut(image, boxes[:1]).array + 1) - image.array
     assert np.allclose(changed[boxes[0]], 1, atol=1e-4)
@@ -226,7 +258,7 @@ def test_a_preview_of_the_parts_lies_in_the_whole():
     run.close()
     assert preview.shape == VOLUME.shape
     changed = preview != VOLUME.array
-    boxes = sample.places(VOLUME, "3d", 0, 0)
+    boxes = sample.places(VOLUME, "3d", 0)
     inside = np.zeros(VOLUME.shape, bool)
     for box in boxes:
         inside[box] = True
@@ -255,10 +287,10 @@ def test_the_spread_of_several_networks():
 def test_parts_lie_where_they_are_wanted():
     mask = np.zeros(VOLUME.shape, bool)
     mask[30:, 60:, 80:] = True
-    boxes = sample.places(VOLUME, "3d", 0, 0, [mask])
+    boxes = sample.places(VOLUME, "3d", 0, [mask])
     assert boxes
     assert all(mask[box].any() for box in boxes)
-    assert boxes != sample.places(VOLUME, "3d", 0, 0)[: len(boxes)]
+    assert boxes != sample.places(VOLUME, "3d", 0)[: len(boxes)]
     assert sample.cut(VOLUME, boxes).shape == (len(boxes), 20, 40, 40)
 
 
