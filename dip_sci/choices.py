@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from dip_sci.errors import RecipeError
 from dip_sci.inputs import CHANNELS, JITTER
 from dip_sci.layout import spacings
+from dip_sci.noise_frames import SHARED
 from dip_sci.recipe import DEAF
 
 if TYPE_CHECKING:
@@ -51,9 +52,6 @@ SLOW = {"classic_unet": 0.001, "resnet": 0.001}
 
 IN_TIME = 3
 """Frames on either side that are seen with each."""
-
-SHARED = 0.1
-"""Share of the noise that frames may have in common with the next; where it is independent, .05 at most was measured."""
 
 THICK = 3.0
 """Planes further apart than this many in-plane spacings say little about each other: 2D."""

@@ -226,7 +226,14 @@ class Findings:
 
 
 def find(
-    stack: Array, seen: NDArray[np.bool_], options: NoiseOptions, *, colour: bool, volume: bool, linear: bool
+    stack: Array,
+    seen: NDArray[np.bool_],
+    options: NoiseOptions,
+    *,
+    colour: bool,
+    volume: bool,
+    linear: bool,
+    frames: int = 1,
 ) -> Findings:
     """Find the noise of a stack ``(G, S, M, *spatial)``.
 
@@ -242,6 +249,8 @@ def find(
         Whether planes are neighbours in space.
     linear
         Whether the values stand behind an operator: there a magnitude's noise counts as Gaussian.
+    frames
+        How many of the images follow each other in time, with noise of their own.
 
     Notes
     -----
@@ -250,8 +259,8 @@ def find(
     """
     copied = colours.copies(stack) if colour else None
     if copied is not None:
-        return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear)
-    apart = _found(stack, seen, options, None, volume=volume, linear=linear)
+        return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear, frames=frames)
+    apart = _found(stack, seen, options, None, volume=volume, linear=linear, frames=frames)
     told = options.sigma, options.gain, options.offset, options.read_noise
     if not colour or told != (None,) * 4 or not _may_be_mixed(apart, stack, seen, linear=linear):
         return apart
@@ -266,7 +275,7 @@ def find(
     if apart.cut_off > CUT_OFF:
         whole = _clear(stack, seen, whole)
     whole = np.broadcast_to(whole, stack.shape)
-    mixed = _found(mixing.mix(values), whole, gaussian, mixing, volume=volume, linear=linear)
+    mixed = _found(mixing.mix(values), whole, gaussian, mixing, volume=volume, linear=linear, frames=frames)
     if apart.correlated and mixed.correlated and max(map(abs, mixing.correlation)) < MOSTLY:
         return apart
     estimates = tuple(replace(e, cut_off=apart.cut_off) for e in mixed.estimates)
@@ -316,6 +325,7 @@ def _found(
     *,
     volume: bool,
     linear: bool,
+    frames: int,
 ) -> Findings:
     rotated = mixing if mixing is not None and mixing.rotated else None
 
@@ -324,7 +334,7 @@ def _found(
             return NOTHING_MEASURED
         if rotated is not None and rotated.sd[s] == 0:
             return NoiseEstimate(Gaussian(SILENT * float(rotated.sd.max())), "No noise.")
-        return estimate(stack[g, s], seen[g, s], options, volume=volume, mixed=rotated is not None)
+        return estimate(stack[g, s], seen[g, s], options, volume=volume, mixed=rotated is not None, frames=frames)
 
     found = [one(g, s) for g, s in np.ndindex(*stack.shape[:2])]
     if linear:

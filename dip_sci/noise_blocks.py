@@ -142,15 +142,27 @@ def finest(blocks: Blocks) -> NDArray[np.bool_]:
     return next((band for band in bands if band.sum() >= FINE.sum()), there)
 
 
-def cut(planes: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP) -> Blocks:
+def cut(
+    planes: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP, pair: tuple[Array, Array] | None = None
+) -> Blocks:
     """Cut planes ``(N, Y, X)`` into blocks of an edge, a step apart, that were measured throughout.
 
     Constant blocks (empty, saturated) are left out, and so are those whose noise is cut off at the
     ends of the image's range, unless there are hardly any others.
+
+    Parameters
+    ----------
+    planes, seen
+        The values, and which of them were measured.
+    edge, step
+        Of the blocks.
+    pair
+        The frames whose differences the planes are: they tell how bright a block is, and where noise is cut off.
     """
-    pixels, place = _pixels(planes[None], seen, edge, step)
-    mean = pixels[0].mean(axis=(1, 2), dtype=np.float64)
-    return Blocks(np.square(_coefficients(pixels[0], mean), dtype=np.float64), mean, place)
+    pixels, place = _pixels(planes[None] if pair is None else np.stack([planes, *pair]), seen, edge, step)
+    own = pixels[0].mean(axis=(1, 2), dtype=np.float64)
+    mean = own if pair is None else pixels[1:].mean(axis=(0, 2, 3), dtype=np.float64)
+    return Blocks(np.square(_coefficients(pixels[0], own), dtype=np.float64), mean, place)
 
 
 def together(samples: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
-from dip_sci.noise_blocks import FEWEST, cut, fine_level
+from dip_sci.noise_blocks import FEWEST, Blocks, cut, fine_level
 from dip_sci.noise_counts import counts
 from dip_sci.noise_curve import Curve, curve, magnitudes, misfit, photons
 from dip_sci.noise_spectrum import measured_lags
@@ -114,6 +114,7 @@ def estimate(
     *,
     volume: bool = False,
     mixed: bool = False,
+    frames: int = 1,
 ) -> NoiseEstimate:
     """Find the noise model of one image; what the user gave wins.
 
@@ -129,6 +130,8 @@ def estimate(
         Whether the planes are neighbours in space.
     mixed
         Whether values are mixtures of those that were stored: their steps and ends are no longer seen.
+    frames
+        How many images along the first axis follow each other in time, with noise of their own.
 
     Returns
     -------
@@ -136,6 +139,9 @@ def estimate(
 
     Notes
     -----
+    Of frames that follow each other, differences are measured: content that stays is not in them, and what moves no more than
+    in a single frame.
+
     Gaussian: the power at the finest frequencies of the flattest blocks (`noise_blocks`). Poisson and
     Poisson-Gaussian: the same for each brightness, and a line through them (`noise_curve`), unless where it is tells the noise's
     strength better (`noise_structure`). Rician: the background, where it has Rayleigh's law (`noise_background`), or the same for
@@ -150,16 +156,19 @@ def estimate(
     """
     if not measured.any():
         raise ImageError("The image holds no finite, measured voxel: there is nothing to restore.")
-    planes = np.where(measured, values, 0).reshape(-1, *values.shape[-2:])
+    values = np.where(measured, values, 0)
+    planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
     step = 0.0 if mixed else _step(planes[seen])
-    found = _pointwise(planes, seen, options, step)
+    found = _pointwise(planes, seen, _shots(values, measured, frames), options, step)
     model, why, error = found.model, found.why, found.error
     spread = None
     if not found.alone:
+        stable = _shots(np.where(measured, model.stabilise(values), 0), measured, frames)
         spread = structure(
-            np.where(measured, model.stabilise(planes.reshape(values.shape)), 0),
-            measured,
+            stable.values,
+            stable.measured,
+            pair=stable.pair,
             volume=volume,
             correlated=None if options.spatial == "auto" else options.spatial == "correlated",
             given=partial(_stable_variance, model) if error is None or found.whole else None,
@@ -174,8 +183,8 @@ def estimate(
         elif spread.correlated:
             model, error = _scaled(model, spread.level), math.hypot(spread.error, error)
             spread = replace(spread, level=1.0)
-    if error is not None and _open(options) and not _everywhere(model, spread, values, measured):
-        quiet = spots(planes, seen)
+    if error is not None and _open(options) and not _everywhere(model, spread, values, measured, frames):
+        quiet = spots(*_shots(values, measured, frames).flat)
         if quiet is not None and quiet.level**2 < model.variance(np.median(planes[seen])):
             model, error, spread = Gaussian(quiet.level), SPOTS_ERROR, None
             why = ", from the flattest spots: elsewhere what looks like noise is content"
@@ -187,10 +196,68 @@ def estimate(
     ends = {} if error is None or mixed else piled(values[measured])
     within = "" if error is None else f", within {2 * error:.0%}"
     sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_cut_off(ends)}."
-    return NoiseEstimate(model, sentence, spread, error or 0.0, sum(ends.values()))
+    return NoiseEstimate(model, sentence, _for_all(spread, values.shape, frames), error or 0.0, sum(ends.values()))
 
 
-def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, step: float) -> _Found:
+@dataclass(frozen=True, eq=False)
+class _Shots:
+    """What noise is measured on: images as they are, or differences of frames that follow each other.
+
+    Attributes
+    ----------
+    values, measured
+        ``(*batch, Y, X)``: differences have the noise of one frame.
+    pair
+        The frames of each difference, as planes ``(N, Y, X)``; ``None`` where they are images.
+    """
+
+    values: Array
+    measured: NDArray[np.bool_]
+    pair: tuple[Array, Array] | None = None
+
+    @property
+    def flat(self) -> tuple[Array, NDArray[np.bool_]]:
+        """As planes ``(N, Y, X)``."""
+        shape = (-1, *self.values.shape[-2:])
+        return self.values.reshape(shape), self.measured.reshape(shape)
+
+    def blocks(self) -> Blocks:
+        """Cut them into blocks."""
+        return cut(*self.flat, pair=self.pair)
+
+    @property
+    def where(self) -> str:
+        """What a report calls their flat parts."""
+        return "flat parts" if self.pair is None else "flat parts of the differences of frames"
+
+
+def _shots(values: Array, measured: NDArray[np.bool_], frames: int) -> _Shots:
+    if frames < 2:
+        return _Shots(values, measured)
+    first = _firsts(frames)
+    series, seen = (part.reshape(-1, frames, *part.shape[1:]) for part in (values, measured))
+    one, next_one, both = series[:, first], series[:, first + 1], seen[:, first] & seen[:, first + 1]
+    apart = np.where(both, (next_one - one) / math.sqrt(2), 0).reshape(-1, *values.shape[1:])
+    planes = (-1, *values.shape[-2:])
+    return _Shots(apart, both.reshape(apart.shape), (one.reshape(planes), next_one.reshape(planes)))
+
+
+def _firsts(frames: int) -> NDArray[np.intp]:
+    """Return the first frame of each pair: no frame is in two, but where their number is odd."""
+    return np.unique([*range(0, frames - 1, 2), frames - 2])
+
+
+def _for_all(spread: Structure | None, shape: tuple[int, ...], frames: int) -> Structure | None:
+    """Give each frame the map of its pair."""
+    if spread is None or spread.sd_map is None or frames < 2:
+        return spread
+    pairs = len(_firsts(frames))
+    at = np.minimum(np.arange(frames) // 2, pairs - 1)
+    each = spread.sd_map.reshape(-1, pairs, *shape[1:])[:, at].reshape(shape)
+    return replace(spread, sd_map=each)
+
+
+def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: NoiseOptions, step: float) -> _Found:
     """Find how single voxels scatter."""
     given = _from_user(options)
     if given is not None:
@@ -200,7 +267,7 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
     # A camera's offset or read noise given without a gain still says that photons are counted.
     counted = options.model in ("poisson", "poisson_gaussian") or not (options.offset is options.read_noise is None)
     if options.model in ("auto", "rician") and not counted:
-        dark = _beside_background(planes, seen, step)
+        dark = _beside_background(planes, seen, shots, step)
         if dark is not None:
             return dark
     lowest = float(planes[seen].min())
@@ -208,39 +275,39 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], options: NoiseOptions, st
         single = counts(planes, seen, step)
         if single is not None:
             return _Found(single, ": each step of the values is a photon", error=None, alone=True)
-    blocks = cut(planes, seen)
+    blocks = shots.blocks()
     rises = None if options.model == "gaussian" else curve(blocks)
     if rises is not None and options.model == "rician" and len(rises) > 1:
         model, error = magnitudes(rises)
-        return _Found(model, ", from flat parts, for lack of a background that has Rayleigh's law", error)
+        return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
     fitted = None if rises is None or options.model == "rician" else photons(rises, options, lowest)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
     if rises is not None and lit is not None:
         rising = fitted is not None and misfit(rises, lit[0]) > UNLIKE * misfit(rises, fitted[0])
         if not rising and avoids_zero(planes, seen, lit[0].sigma):
-            return _Found(lit[0], ", from flat parts; values avoid 0 as magnitudes do", lit[1])
-    if fitted is not None and (told or not by_place(blocks, planes.shape, fitted[0].variance(blocks.mean))):
-        return _Found(fitted[0], ", from the variance of flat parts", fitted[1])
-    why = ", from flat parts"
+            return _Found(lit[0], f", from {shots.where}; values avoid 0 as magnitudes do", lit[1])
+    if fitted is not None and (told or not by_place(blocks, shots.flat[0].shape, fitted[0].variance(blocks.mean))):
+        return _Found(fitted[0], f", from the variance of {shots.where}", fitted[1])
+    why = f", from {shots.where}"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
     # What remains where the image is too small to say more; efficient to 37 %.
-    return _Found(Gaussian(_finest(planes, seen)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
+    return _Found(Gaussian(_finest(*shots.flat)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
 
 
-def _beside_background(planes: Array, seen: NDArray[np.bool_], step: float) -> _Found | None:
+def _beside_background(planes: Array, seen: NDArray[np.bool_], shots: _Shots, step: float) -> _Found | None:
     """Find how magnitudes scatter that have a background without signal, or nearly without."""
     empty = background(planes, seen, step)
     if empty is None:
         return None
-    blocks = cut(planes, seen)
+    blocks = shots.blocks()
     bright = blocks[blocks.mean >= LIT * empty.sigma]
     told = len(bright) >= FEWEST // 4
     weaker = told and fine_level(bright) < EMPTY * empty.sigma and max(measured_lags(bright)) < SLIGHT[0]
     flat = _magnitudes(curve(blocks)) if weaker else None
     if flat is not None and flat[0].sigma < empty.sigma:
-        return _Found(flat[0], ", from flat parts: no background is quite empty", flat[1])
+        return _Found(flat[0], f", from {shots.where}: no background is quite empty", flat[1])
     why = ", from the background, which has Rayleigh's law"
     return _Found(Rician(empty.sigma), why, empty.error, whole=True)
 
@@ -283,12 +350,15 @@ def _open(options: NoiseOptions) -> bool:
     return options.model in ("auto", "gaussian") and options.spatial == "auto" and told == (None, None)
 
 
-def _everywhere(model: Pointwise, spread: Structure | None, values: Array, measured: NDArray[np.bool_]) -> bool:
+def _everywhere(
+    model: Pointwise, spread: Structure | None, values: Array, measured: NDArray[np.bool_], frames: int
+) -> bool:
     """Say whether the flattest spots of an image hold noise as it was found."""
-    stable = np.where(measured, model.stabilise(values), 0)
+    shots = _shots(np.where(measured, model.stabilise(values), 0), measured, frames)
+    stable, seen = shots.flat
     if spread is not None and spread.sd_map is not None:
-        stable = stable / spread.sd_map
-    found = spots(stable.reshape(-1, *values.shape[-2:]), measured.reshape(-1, *values.shape[-2:]))
+        stable = stable / spread.sd_map.reshape(stable.shape)
+    found = spots(stable, seen)
     if found is None or spread is None:
         return found is None or found.level > QUIET
     there = drawn(spread.plane_kernel if spread.correlated else None)

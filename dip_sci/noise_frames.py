@@ -9,6 +9,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SHARED = 0.1
+"""Share of the noise that frames may have in common with the next; where it is independent, .05 at most was measured."""
+
 FAR = 4
 """Frames apart that are compared with those next to each other."""
 

@@ -143,6 +143,7 @@ def structure(
     given: Callable[[Array], Array] | None = None,
     lit: float | None = None,
     white: bool = False,
+    pair: tuple[NDArray[Any], NDArray[Any]] | None = None,
 ) -> Structure | None:
     """Measure how the noise of one image is spread.
 
@@ -162,6 +163,8 @@ def structure(
         Local mean from which on there is signal, where without signal the noise has another correlation.
     white
         Whether it is known to be independent.
+    pair
+        The frames ``(N, Y, X)`` whose differences the planes are.
 
     Returns
     -------
@@ -181,10 +184,10 @@ def structure(
     seen = measured.reshape(planes.shape)
     if min(planes.shape[1:]) < 2 * EDGE:
         return None
-    blocks = cut(planes, seen)
+    blocks = cut(planes, seen, pair=pair)
     if len(blocks) < FEWEST // 4:
         return None
-    again = partial(structure, values, measured, volume=volume)
+    again = partial(structure, values, measured, volume=volume, pair=pair)
     asked = correlated is None
     signal = blocks if lit is None else _with_signal(blocks, lit)
     if asked and given is not None:

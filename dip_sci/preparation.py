@@ -88,6 +88,8 @@ class Preparation:
         Electric hum that was taken out first.
     reach
         How many frames or planes on either side are seen with each.
+    in_time
+        Share of the noise that frames have in common with the next, where they are to be seen together.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Preparation:
         varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
         self.constant = not varies.any()
         self._varies = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        self.in_time = self._shared_in_time(measured)
         self.noise = self._findings(measured if background is None else _in_background(measured, background))
         values, seen = self.noise.mixed(values, seen)
         self._stack_shape: tuple[int, ...] = values.shape
@@ -436,17 +439,24 @@ class Preparation:
         there = along in self.image.axes and along not in self.layout.spatial
         return (self._frames or self._shape[self.image.axes.index(along)]) if there else 1
 
-    def in_time(self) -> float:
+    @property
+    def _timed(self) -> bool:
+        """Whether frames are to be seen together that follow each other in time."""
+        return self.reach > 0 and self.recipe.generator.along == "T" and self.task.minds_noise(self.recipe)
+
+    def _shared_in_time(self, measured: NDArray[np.bool_]) -> float:
         """Measure how much noise frames share with the next, where they are to be seen together."""
         frames = self._followed()
-        if not self.reach or self.recipe.generator.along != "T" or self.constant:
+        if not self._timed or self.constant:
             return 0.0
-        g, s, _, *spatial = self._stack_shape
+        stack, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
 
-        def frames_last(part: NDArray[Any]) -> NDArray[Any]:
-            return np.moveaxis(part.reshape(g * s, -1, frames, *spatial), 2, -3)
+        def series(part: NDArray[Any]) -> NDArray[Any]:
+            """Bring the frames of ``(G, S, M, *spatial)`` before Y."""
+            apart = part.reshape(-1, part.shape[2] // frames, frames, *part.shape[3:])
+            return np.moveaxis(apart, 2, -3)
 
-        return noise_frames.shared(frames_last(self._observation), frames_last(self._seen))
+        return noise_frames.shared(series(np.where(seen, stack, 0)), series(seen))
 
     def _guides(self) -> torch.Tensor | None:
         """Stack what the task knows of each image besides all observations."""
@@ -474,6 +484,7 @@ class Preparation:
             colour=not self.layout.joint,
             volume=len(self.layout.spatial) == 3,
             linear=self.task.linear,
+            frames=self._followed() if self._timed and self.in_time < noise_frames.SHARED else 1,
         )
 
     @staticmethod

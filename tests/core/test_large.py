@@ -225,7 +225,7 @@ def test_frames_at_the_seams_see_the_neighbours_that_they_have():
     assert len({(box[0].start, box[0].stop) for box, _ in done.planned}) > 2
     list(done.run())
     values = frames.array
-    others = [k for k in (-2, -1, 1, 2)]
+    others = (-2, -1, 1, 2)
     inner = np.mean([values[2 + k : len(values) - 2 + k] for k in others], axis=0)
     np.testing.assert_allclose(done.result()[0].array[2:-2], inner, atol=1e-3)
 
