@@ -36,6 +36,7 @@ movie_*    no        series of 16 frames of 128²: `_still`: nothing moves; `_dr
 thick_5    no        slices of 4 mm of three brains, the mean of four thin ones, Rician noise of 5 %
 counts     no        whole photons, at most 1, 3 or 10 a voxel (`counts_1`, `_3`, `_10`), behind the truths of `fmd`, every
                      third of `w2s`, and three grey pictures
+camera     no        the same of 5, 20 or 60 photons at most, read by a camera: 12 grey levels a photon, offset 100, read noise 15
 ========== ========= ===========================================================================================
 
 A fitted truth is ``a * truth + b`` with `a` and `b` from least squares over the crop: what is left is noise alone, and
@@ -81,7 +82,7 @@ Kind = Literal["white", "counts", "correlated", "rician"]
 
 SOFT_TISSUE = (-200.0, 300.0)
 PICTURE_SDS = (25, 5, 10, 15, 50)
-PHOTONS = (1, 3, 10)
+PHOTONS, CAMERA_PHOTONS = (1, 3, 10), (5, 20, 60)
 FINER = (1.33, 1.5, 2.0)
 CAMERA = ((1.6, -0.45, -0.15), (-0.3, 1.5, -0.2), (-0.05, -0.55, 1.6))
 COUNTED = ("set12/01", "set12/02", "set12/08")
@@ -493,6 +494,14 @@ def _series(group: str, root: Path, crop: int | None) -> Iterator[Pair]:
         yield _pair(name, noisy, truth, crop, ndim=3, kind=kind, axes=axes, spacing=spacing)
 
 
+def _camera(peak: int, root: Path, crop: int | None) -> Iterator[Pair]:
+    for pair in _counts(peak, root, crop):
+        name = pair.name.replace("counts", "camera")
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        noisy = 12 * pair.noisy + 100 + rng.normal(0, 15, pair.noisy.shape)
+        yield _pair(name, np.rint(noisy), 12 * pair.truth + 100, crop, kind="counts")
+
+
 SET14: dict[str, tuple[Callable[[NDArray[Any], np.random.Generator], NDArray[Any]], Kind]] = {
     "set14_s5": (partial(_white, sd=5), "white"),
     "set14_s15": (partial(_white, sd=15), "white"),
@@ -520,6 +529,7 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
         for group in ("cset9", "set12")
     },
     **{f"counts_{peak}": partial(_counts, peak) for peak in PHOTONS},
+    **{f"camera_{peak}": partial(_camera, peak) for peak in CAMERA_PHOTONS},
     **{name: partial(_set14, name, add, kind) for name, (add, kind) in SET14.items()},
     **{f"finer_{factor * 10:.0f}": partial(_finer, f"finer_{factor * 10:.0f}", factor) for factor in FINER},
     "set14_turned": _turned,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci.noise import Poisson, PoissonGaussian, Rician
-from dip_sci.noise_blocks import HALVES, Blocks, finest
+from dip_sci.noise_blocks import HALVES, Blocks, finest, thirds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,9 @@ CLASSES, FEWEST = 32, 128
 
 SOME, AT_LEAST = 8, 32
 """The same in small images."""
+
+CLEAR = 3.0
+"""Standard errors by which skewness must say that an offset is higher for it to be."""
 
 RISE, LEAST = 2.0, 1.3
 """Ratio of the variances in bright and dark parts from which noise is taken for that of photons; where it was said to be.
@@ -102,6 +105,45 @@ def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[Poisson
         offset = max(-constant / gain, min(lowest, 0.0))
         read = math.sqrt(max(constant + gain * offset, 0.0))
     return (Poisson(gain, offset) if poisson else PoissonGaussian(gain, offset, read)), error
+
+
+def with_read_noise(model: PoissonGaussian, planes: Array, seen: NDArray[np.bool_]) -> PoissonGaussian:
+    """Tell read noise from light that is not there: photons are skewed, and read noise is not.
+
+    The third cumulant of photons is ``gain**2 * (mean - offset)``, whatever the read noise is.
+
+    Parameters
+    ----------
+    model
+        Of which only the line of the variance is known: its offset is the lowest there can be.
+    planes, seen
+        Values ``(N, Y, X)``, and which of them were measured.
+
+    Returns
+    -------
+    PoissonGaussian
+        With the same line; the model itself where it is not clear that there is read noise.
+    """
+    mean, power, third = thirds(planes, seen)
+    if len(mean) < CLASSES:
+        return model
+    count = max(min(len(mean) // FEWEST, CLASSES), SOME)
+    found = []
+    for part in np.array_split(np.argsort(mean), count):
+        flat = part[np.argsort(power[part])[: max(len(part) // 10, AT_LEAST)]]
+        found.append((mean[flat].mean(), third[flat].mean()))
+    at, cubes = np.array(found).T
+    # A third moment scatters as the variance to the power of 3/2.
+    weight = np.maximum(model.variance(at), 1e-9) ** -3.0
+    weight /= weight.sum()
+    dark = at - cubes / model.gain**2
+    offset = float(weight @ dark)
+    error = math.sqrt(float(weight**2 @ np.square(dark - offset)))
+    if offset - model.offset < CLEAR * error:
+        return model
+    offset = min(offset, float(at.min()))
+    read_noise = math.sqrt(max(model.gain * (offset - model.offset) + model.read_noise**2, 0.0))
+    return PoissonGaussian(model.gain, offset, read_noise) if offset > model.offset else model
 
 
 def magnitudes(found: Curve) -> tuple[Rician, float]:

@@ -14,7 +14,7 @@ from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
 from dip_sci.noise_blocks import FEWEST, Blocks, cut, fine_level
 from dip_sci.noise_counts import counts
-from dip_sci.noise_curve import Curve, curve, magnitudes, misfit, photons
+from dip_sci.noise_curve import Curve, curve, magnitudes, misfit, photons, with_read_noise
 from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import SLIGHT, Structure, by_place, structure
@@ -288,7 +288,9 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: N
         if not rising and avoids_zero(planes, seen, lit[0].sigma):
             return _Found(lit[0], f", from {shots.where}; values avoid 0 as magnitudes do", lit[1])
     if fitted is not None and (told or not by_place(blocks, shots.flat[0].shape, fitted[0].variance(blocks.mean))):
-        return _Found(fitted[0], f", from the variance of {shots.where}", fitted[1])
+        model, open_ = fitted[0], options.offset is None and options.read_noise is None and options.model != "poisson"
+        model = with_read_noise(model, planes, seen) if open_ else model
+        return _Found(model, f", from the variance of {shots.where}", fitted[1])
     why = f", from {shots.where}"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
