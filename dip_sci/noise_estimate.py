@@ -288,9 +288,9 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: N
         if not rising and avoids_zero(planes, seen, lit[0].sigma):
             return _Found(lit[0], f", from {shots.where}; values avoid 0 as magnitudes do", lit[1])
     if fitted is not None and (told or not by_place(blocks, shots.flat[0].shape, fitted[0].variance(blocks.mean))):
-        model, open_ = fitted[0], options.offset is None and options.read_noise is None and options.model != "poisson"
-        model = with_read_noise(model, planes, seen) if open_ else model
-        return _Found(model, f", from the variance of {shots.where}", fitted[1])
+        unknown = options.offset is options.read_noise is None and options.model != "poisson"
+        split = with_read_noise(fitted[0], planes, seen) if unknown else fitted[0]
+        return _Found(split, f", from the variance of {shots.where}", fitted[1])
     why = f", from {shots.where}"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"

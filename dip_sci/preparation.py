@@ -301,8 +301,8 @@ class Preparation:
                 variance[index] = found.model.stable_variance(truth)
                 light[index] = (truth - found.model.offset) / found.model.gain
         # What is found where it is flat, and so mostly dark, holds the noise that read noise adds there.
-        found = [e.structure.level if e.structure is not None else 1.0 for e in self.noise.estimates]
-        flat = np.reshape(np.maximum(found, 1.0), (g, s, 1, *(1,) * len(spatial)))
+        levels = [e.structure.level if e.structure is not None else 1.0 for e in self.noise.estimates]
+        flat = np.reshape(np.maximum(levels, 1.0), (g, s, 1, *(1,) * len(spatial)))
         shares = np.where(variance > 1, np.maximum(np.sqrt(variance) / flat, 1), np.sqrt(variance))
         # Even a dark voxel's noise is not known to be nothing.
         share = torch.from_numpy(self._to_batch(shares)[here]).clamp_min(LEAST_NOISE).to(problem.sigma)
