@@ -24,8 +24,11 @@ CLASSES, FEWEST = 32, 128
 SOME, AT_LEAST = 8, 32
 """The same in small images."""
 
-CLEAR = 3.0
-"""Standard errors by which skewness must say that an offset is higher for it to be."""
+CLEAR, ALIKE = 3.0, (0.5, 2.0)
+"""Standard errors by which skewness must say something, and how its growth may be over what the variance's growth foretells."""
+
+EVEN = 1.1
+"""Variance of stabilised noise up to which noise that rises little with the brightness is taken for that of photons."""
 
 RISE, LEAST = 2.0, 1.3
 """Ratio of the variances in bright and dark parts from which noise is taken for that of photons; where it was said to be.
@@ -63,7 +66,9 @@ def _point(group: Blocks, band: NDArray[np.bool_]) -> tuple[float, float]:
     return float(mean), float(variance)
 
 
-def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[PoissonGaussian, float] | None:
+def photons(
+    found: Curve, options: NoiseOptions, lowest: float, *, skewed: Skew | None = None
+) -> tuple[PoissonGaussian, float] | None:
     """Fit the line variance = gain * mean + constant (after Foi et al. 2008).
 
     Parameters
@@ -74,6 +79,8 @@ def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[Poisson
         The recipe's noise group: what it gives of offset and read noise is kept.
     lowest
         The lowest grey level of the image.
+    skewed
+        The skewness of its noise, where that may say that photons are counted, and what of it is read noise.
 
     Returns
     -------
@@ -93,7 +100,8 @@ def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[Poisson
     gain, constant, error = fit
     ends = gain * found.mean[[0, -1]] + constant
     asked = poisson or options.model == "poisson_gaussian" or not (options.offset is options.read_noise is None)
-    if gain <= 0 or ends[1] < (LEAST if asked else RISE) * max(ends[0], 1e-12 * ends[1]):
+    rise = ends[1] / max(ends[0], 1e-12 * ends[1])
+    if gain <= 0 or rise < LEAST or (skewed is None and rise < RISE and not asked):
         return None
     if options.offset is not None:
         offset = options.offset
@@ -104,46 +112,82 @@ def photons(found: Curve, options: NoiseOptions, lowest: float) -> tuple[Poisson
         # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels.
         offset = max(-constant / gain, min(lowest, 0.0))
         read = math.sqrt(max(constant + gain * offset, 0.0))
-    return (Poisson(gain, offset) if poisson else PoissonGaussian(gain, offset, read)), error
+    model = Poisson(gain, offset) if poisson else PoissonGaussian(gain, offset, read)
+    if skewed is not None:
+        model = skewed.split(model)
+        # Where there are few and much read noise, no transform evens out the noise; Gaussian noise is nearer to it.
+        even = float(np.median(model.stable_variance(found.mean))) < EVEN
+        if rise < RISE and not asked and not (even and skewed.agrees(model)):
+            return None
+    return model, error
 
 
-def with_read_noise(model: PoissonGaussian, planes: Array, seen: NDArray[np.bool_]) -> PoissonGaussian:
-    """Tell read noise from light that is not there: photons are skewed, and read noise is not.
+@dataclass(frozen=True, eq=False)
+class Skew:
+    """Mean and third cumulant of the noise of flat blocks, class by class, from dark to bright.
 
-    The third cumulant of photons is ``gain**2 * (mean - offset)``, whatever the read noise is.
-
-    Parameters
-    ----------
-    model
-        Of which only the line of the variance is known: its offset is the lowest there can be.
-    planes, seen
-        Values ``(N, Y, X)``, and which of them were measured.
-
-    Returns
-    -------
-    PoissonGaussian
-        With the same line; the model itself where it is not clear that there is read noise.
+    That of photons is ``gain**2 * (mean - offset)``, whatever the read noise is, which has none.
     """
+
+    mean: Array
+    third: Array
+
+    def agrees(self, model: PoissonGaussian) -> bool:
+        """Whether it grows with the brightness as that of photons of the model's gain."""
+        weight = self._weight(model)
+        centred = self.mean - weight @ self.mean
+        power = float(weight @ centred**2)
+        if power <= 0:
+            return False
+        slope = float(weight @ (centred * self.third)) / power
+        off = self.third - weight @ self.third - slope * centred
+        error = math.sqrt(float(weight**2 @ (centred * off) ** 2)) / power
+        low, high = (ratio * model.gain**2 for ratio in ALIKE)
+        return low < slope < high and slope > CLEAR * error
+
+    def split(self, model: PoissonGaussian) -> PoissonGaussian:
+        """Tell read noise from light that is not there.
+
+        Parameters
+        ----------
+        model
+            Of which only the line of the variance is known: its offset is the lowest there can be.
+
+        Returns
+        -------
+        PoissonGaussian
+            With the same line; the model itself where it is not clear that there is read noise.
+        """
+        weight = self._weight(model)
+        dark = self.mean - self.third / model.gain**2
+        offset = float(weight @ dark)
+        error = math.sqrt(float(weight**2 @ np.square(dark - offset)))
+        if offset - model.offset < CLEAR * error:
+            return model
+        offset = min(offset, float(self.mean.min()))
+        variance = model.gain * (offset - model.offset) + model.read_noise**2
+        return PoissonGaussian(model.gain, offset, math.sqrt(variance)) if offset > model.offset else model
+
+    def _weight(self, model: PoissonGaussian) -> Array:
+        # A third moment scatters as the variance to the power of 3/2.
+        variance = model.variance(self.mean)
+        weight = np.maximum(variance, 1e-3 * variance.max()) ** -3.0
+        found: Array = weight / weight.sum()
+        return found
+
+
+def skew(planes: Array, seen: NDArray[np.bool_]) -> Skew | None:
+    """Measure the skewness of noise at each brightness of planes ``(N, Y, X)``; ``None`` where they are too small to say."""
     mean, power, third = thirds(planes, seen)
     if len(mean) < CLASSES:
-        return model
+        return None
     count = max(min(len(mean) // FEWEST, CLASSES), SOME)
     found = []
     for part in np.array_split(np.argsort(mean), count):
         flat = part[np.argsort(power[part])[: max(len(part) // 10, AT_LEAST)]]
         found.append((mean[flat].mean(), third[flat].mean()))
     at, cubes = np.array(found).T
-    # A third moment scatters as the variance to the power of 3/2.
-    weight = np.maximum(model.variance(at), 1e-9) ** -3.0
-    weight /= weight.sum()
-    dark = at - cubes / model.gain**2
-    offset = float(weight @ dark)
-    error = math.sqrt(float(weight**2 @ np.square(dark - offset)))
-    if offset - model.offset < CLEAR * error:
-        return model
-    offset = min(offset, float(at.min()))
-    read_noise = math.sqrt(max(model.gain * (offset - model.offset) + model.read_noise**2, 0.0))
-    return PoissonGaussian(model.gain, offset, read_noise) if offset > model.offset else model
+    return Skew(at, cubes)
 
 
 def magnitudes(found: Curve) -> tuple[Rician, float]:

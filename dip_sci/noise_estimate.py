@@ -14,7 +14,7 @@ from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
 from dip_sci.noise_blocks import FEWEST, Blocks, cut, fine_level
 from dip_sci.noise_counts import counts
-from dip_sci.noise_curve import Curve, curve, magnitudes, misfit, photons, with_read_noise
+from dip_sci.noise_curve import Curve, curve, magnitudes, misfit, photons, skew
 from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import SLIGHT, Structure, by_place, structure
@@ -280,17 +280,21 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: N
     if rises is not None and options.model == "rician" and len(rises) > 1:
         model, error = magnitudes(rises)
         return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
-    fitted = None if rises is None or options.model == "rician" else photons(rises, options, lowest)
+    unknown = options.offset is options.read_noise is None and options.model in ("auto", "poisson_gaussian")
+    shape = skew(planes, seen) if unknown and rises is not None else None
+    fitted = None if rises is None or options.model == "rician" else photons(rises, options, lowest, skewed=shape)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
     if rises is not None and lit is not None:
         rising = fitted is not None and misfit(rises, lit[0]) > UNLIKE * misfit(rises, fitted[0])
         if not rising and avoids_zero(planes, seen, lit[0].sigma):
             return _Found(lit[0], f", from {shots.where}; values avoid 0 as magnitudes do", lit[1])
-    if fitted is not None and (told or not by_place(blocks, shots.flat[0].shape, fitted[0].variance(blocks.mean))):
-        unknown = options.offset is options.read_noise is None and options.model != "poisson"
-        split = with_read_noise(fitted[0], planes, seen) if unknown else fitted[0]
-        return _Found(split, f", from the variance of {shots.where}", fitted[1])
+    if fitted is not None and (
+        told
+        or (shape is not None and shape.agrees(fitted[0]))
+        or not by_place(blocks, shots.flat[0].shape, fitted[0].variance(blocks.mean))
+    ):
+        return _Found(fitted[0], f", from the variance of {shots.where}", fitted[1])
     why = f", from {shots.where}"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
