@@ -75,8 +75,10 @@ def truths() -> dict[str, Array]:
     return {name: plane[:512, :512].astype(np.float64) for name, plane in found.items()}
 
 
-def estimate(values: Array, *, volume: bool = False, **options: Any) -> NoiseEstimate:
-    return noise_estimate.estimate(values, np.ones(values.shape, bool), NoiseOptions(**options), volume=volume)
+def estimate(values: Array, *, volume: bool = False, frames: int = 1, **options: Any) -> NoiseEstimate:
+    return noise_estimate.estimate(
+        values, np.ones(values.shape, bool), NoiseOptions(**options), volume=volume, frames=frames
+    )
 
 
 def stated(found: NoiseEstimate) -> float:
@@ -110,14 +112,33 @@ def photons(rows: Rows) -> None:
             row, sd = f"photons {peak} read {read:g}", np.sqrt(model.variance(truth))
             found = estimate(noisy)
             rows.add(f"{row}: SD", name, off(found, truth, np.maximum(sd, 1e-3)), stated(found))
+            # Read noise far below the photons' leaves no trace: what it is off by, over the noise in the dark tenth.
+            dark = max(model.read_noise, float(np.quantile(sd, 0.1)))
+            if isinstance(found.model, PoissonGaussian):
+                rows.add(f"{row}: read noise, nothing given", name, (found.model.read_noise - model.read_noise) / dark)
             known = estimate(noisy, model="poisson_gaussian", offset=model.offset).model
             if not isinstance(known, PoissonGaussian):
                 rows.add(f"{row}: not found", name, 1.0)
                 continue
             rows.add(f"{row}: gain", name, known.gain / model.gain - 1)
-            # Read noise far below the photons' leaves no trace: what it is off by, over the noise in the dark tenth.
-            dark = max(model.read_noise, float(np.quantile(sd, 0.1)))
             rows.add(f"{row}: read noise", name, (known.read_noise - model.read_noise) / dark)
+
+
+def frames(rows: Rows) -> None:
+    """White noise of eight frames of a series, in which nothing moves or all does; of a single frame beside it."""
+    for sigma in (2, 5, 10, 25):
+        for name, truth in truths().items():
+            rng = np.random.default_rng(sigma)
+            moved = {
+                "stays": np.repeat(truth[None], 8, axis=0),
+                "moves": np.stack([np.roll(truth, (t, 2 * t), (0, 1))[16:-16, 16:-16] for t in range(8)]),
+            }
+            for what, shown in moved.items():
+                noisy = shown + rng.normal(0, sigma, shown.shape)
+                for count, values in {1: noisy[:1], 8: noisy}.items():
+                    found = estimate(values, frames=count)
+                    row = f"{name.split('/')[0]} {sigma}, {what}, {count} frame{'s' * (count > 1)}"
+                    rows.add(row, name, off(found, shown[:count], np.full(values.shape, float(sigma))), stated(found))
 
 
 def phantom() -> Array:
@@ -272,7 +293,7 @@ def _over(found: NoiseEstimate, truth: Array) -> float:
 
 
 TABLES: dict[str, Callable[[Rows], None]] = {
-    f.__name__: f for f in (gaussian, photons, rician, correlated, uneven, dense, interpolated, real)
+    f.__name__: f for f in (gaussian, photons, frames, rician, correlated, uneven, dense, interpolated, real)
 }
 
 
