@@ -127,8 +127,8 @@ def photons(rows: Rows) -> None:
 def frames(rows: Rows) -> None:
     """White noise of eight frames of a series, in which nothing moves or all does; of a single frame beside it."""
     for sigma in (2, 5, 10, 25):
-        for name, truth in truths().items():
-            rng = np.random.default_rng(sigma)
+        for name in FOUR:
+            truth, rng = truths()[name], np.random.default_rng(sigma)
             moved = {
                 "stays": np.repeat(truth[None], 8, axis=0),
                 "moves": np.stack([np.roll(truth, (t, 2 * t), (0, 1))[16:-16, 16:-16] for t in range(8)]),
@@ -137,7 +137,7 @@ def frames(rows: Rows) -> None:
                 noisy = shown + rng.normal(0, sigma, shown.shape)
                 for count, values in {1: noisy[:1], 8: noisy}.items():
                     found = estimate(values, frames=count)
-                    row = f"{name.split('/')[0]} {sigma}, {what}, {count} frame{'s' * (count > 1)}"
+                    row = f"sigma {sigma}, {what}, {count} frame{'s' * (count > 1)}"
                     rows.add(row, name, off(found, shown[:count], np.full(values.shape, float(sigma))), stated(found))
 
 

@@ -29,7 +29,7 @@ THROUGH_TIME, AS_VOLUME = " through time", " as a volume"
 WINDOW = 16
 """Frames that are seen so at most."""
 
-CHUNK = {False: 2**22, True: 2**24}
+CHUNK = {False: 2**23, True: 2**24}
 """Voxels that are filtered at once at most: of frames in which like patches are looked for, and of a window."""
 
 

@@ -236,6 +236,54 @@ def test_a_camera_half_known_keeps_what_is_known():
     assert (both.offset, both.read_noise) == (90, 1)
 
 
+def cells(edge=256):
+    """Photons behind cells on a dark ground, from a quarter to twenty, and nothing quite flat."""
+    y, x = np.mgrid[:edge, :edge] / edge
+    spots = sum(
+        np.exp(-((y - a) ** 2 + (x - b) ** 2) / 0.01) for a, b in [(0.2, 0.3), (0.7, 0.2), (0.5, 0.7), (0.9, 0.9)]
+    )
+    return 0.25 + 20 * np.clip(spots, 0, 1) + x
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("read_noise", [5.0, 15.0, 25.0])
+def test_read_noise_is_told_from_an_offset_by_how_skewed_photons_are(read_noise, seed):
+    """The variance alone has them as one number."""
+    truth = PoissonGaussian(12.0, 100.0, read_noise)
+    model = found(truth.sample(truth.offset + truth.gain * cells(), np.random.default_rng(seed))).model
+    assert isinstance(model, PoissonGaussian)
+    assert model.gain == pytest.approx(12, rel=0.1)
+    assert model.read_noise == pytest.approx(read_noise, rel=0.15, abs=1.0)
+    assert model.offset == pytest.approx(100, abs=4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_read_noise_none_is_found(seed):
+    """A camera whose photons are no whole numbers: its gain varies."""
+    gain = np.random.default_rng(9).normal(12, 0.3, (256, 256))
+    noisy = 100 + gain * np.random.default_rng(seed).poisson(cells())
+    model = found(noisy).model
+    assert isinstance(model, PoissonGaussian)
+    assert model.read_noise < 2
+    assert model.offset == pytest.approx(100, abs=2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_that_is_not_skewed_is_that_of_a_place_and_skewed_one_that_of_photons(seed):
+    """Brighter to the right, as the noise is: only how skewed it is tells where it comes from."""
+    y, x = np.mgrid[:256, :256] / 256
+    light = 4 + 12 * x + 0.5 * np.sin(9 * y)
+    truth = PoissonGaussian(12.0, 100.0, 6.0)
+    values = truth.offset + truth.gain * light
+    rng = np.random.default_rng(seed)
+    counted = found(truth.sample(values, rng)).model
+    assert isinstance(counted, PoissonGaussian)
+    even = found(values + rng.normal(0, np.sqrt(truth.variance(values)))).model
+    if isinstance(even, PoissonGaussian):
+        # What is not skewed is no photon: it counts as read noise.
+        assert even.read_noise > 3 * counted.read_noise
+
+
 def test_a_constant_image_has_an_estimate_that_divides():
     told = found(np.full((64, 64), 7.0))
     assert isinstance(told.model, Gaussian)

@@ -95,6 +95,19 @@ def test_order_and_timing_stay():
     assert nearest == list(range(len(clean)))
 
 
+def test_frames_that_fade_keep_their_own_light():
+    """Bleaching: what frames share is their content, not its brightness."""
+    shown = scene(48, 48)
+    clean = np.stack([20 + shown * 0.8**t for t in range(8)])
+    noise = np.random.default_rng(1).normal(0, 10, clean.shape)
+    result = denoise(Image((clean + noise).astype(np.float32), "TYX"), Recipe.parse(BLEND)).image.array
+    assert mean_square(result, clean) < 0.1 * 10**2
+    # The mean of a frame's noise, 10 / 48, is part of its light.
+    assert np.abs(result.mean(axis=(1, 2)) - clean.mean(axis=(1, 2))).max() < 3 * 10 / 48
+    bright = shown > np.quantile(shown, 0.8)
+    assert np.abs((result - clean)[:, bright].mean(axis=1)).max() < 2
+
+
 @pytest.mark.parametrize(
     ("axes", "shape"), [("CTYX", (2, 6, 32, 32)), ("TCZYX", (4, 2, 3, 32, 32)), ("TYXS", (6, 32, 32, 3))]
 )
