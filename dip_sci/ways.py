@@ -29,7 +29,7 @@ THROUGH_TIME, AS_VOLUME = " through time", " as a volume"
 WINDOW = 16
 """Frames that are seen so at most."""
 
-CHUNK = {False: 2**23, True: 2**24}
+CHUNK = {False: 2**22, True: 2**23}
 """Voxels that are filtered at once at most: of frames in which like patches are looked for, and of a window."""
 
 
@@ -176,11 +176,13 @@ def _singly(problem: Problem) -> list[Portion]:
 
 
 def _in_chunks(problem: Problem) -> list[Portion]:
-    """Cut series into as many frames as are filtered at once, seen with those in reach."""
+    """Cut series into as many frames as are filtered at once, seen with those in reach, which are not the most of them."""
+    around = 2 * problem.reach
+    longest = max(_frames(problem, CHUNK[False]) - around, around)
     return [
         Portion(part, slice(max(part.start - problem.reach, first), min(part.stop + problem.reach, last)))
         for first, last in _series(problem)
-        for part in _parts(first, last, max(_frames(problem, CHUNK[False]) - 2 * problem.reach, 1))
+        for part in _parts(first, last, longest)
     ]
 
 
