@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from dip_sci import interruption
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -406,6 +408,7 @@ def _groups(
     padded = _padded(guide, reach)
     axes = [_starts(last, step, guide.device) for last, step in zip(lasts, search.steps(), strict=True)]
     for starts in search.bands(axes, spatial, small=wanted is not None):
+        interruption.check()
         places = torch.cartesian_prod(*starts).reshape(-1, len(spatial))
         within = (
             None

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dip_sci import choices, combination, completion, device, fitting, held_out, sample, sharpening
+from dip_sci import choices, combination, completion, device, fitting, held_out, interruption, sample, sharpening
 from dip_sci.combination import NETWORK, Combination
 from dip_sci.errors import WriteError
 from dip_sci.finished import Finished, folder_of
 from dip_sci.fit import Fitted
+from dip_sci.interruption import Interrupted
 from dip_sci.large import Tiles
 from dip_sci.progress import Progress
 from dip_sci.restoration import Report, Restoration
@@ -176,7 +177,23 @@ class Run:
             known_noise = task.minds_noise(self.recipe)
             results = completion.complete(problem, fitted.estimate, kept, known_noise=known_noise)
         began = time.monotonic()
-        for found in results:
+
+        def is_late() -> bool:
+            return limit is not None and time.monotonic() - self.started > limit
+
+        def is_unwanted() -> bool:
+            return is_late() or (cancel is not None and cancel.is_set())
+
+        while True:
+            try:
+                with interruption.until(is_unwanted):
+                    found = next(results)
+            except Interrupted:
+                if not is_late():
+                    self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
+                if self.checkpoint is not None:
+                    self.save()
+                return
             if isinstance(found, Combination):
                 self.combinations.append(found)
                 self.estimates[-1] = found.estimate
@@ -190,7 +207,7 @@ class Run:
             if cancel is not None and cancel.is_set():
                 self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
                 return
-            if limit is not None and time.monotonic() - self.started > limit:
+            if is_late():
                 return
 
     def _blended(self, problem: Problem, kept: Tensor | None, fitted: Fitted) -> Iterator[Combination | float]:

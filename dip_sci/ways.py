@@ -29,8 +29,8 @@ THROUGH_TIME, AS_VOLUME = " through time", " as a volume"
 WINDOW = 16
 """Frames that are seen so at most."""
 
-CHUNK = {False: 2**22, True: 2**23}
-"""Voxels that are filtered at once at most: of frames in which like patches are looked for, and of a window."""
+CHUNK, SMALL_CHUNK = 2**22, 2**20
+"""Voxels that are filtered at once, about; the latter by what cannot be interrupted."""
 
 
 class Portion(NamedTuple):
@@ -125,7 +125,8 @@ def classical(problem: Problem, *, correlated: bool) -> list[Way]:
     """
     found = [Way(m.name, partial(_each, m.apply), _singly) for m in classical_methods(correlated=correlated)]
     if problem.frames > 1 and problem.observation.ndim == 4:
-        found += [Way(m.name, partial(_together, m.apply), _in_chunks) for m in through_time(correlated=correlated)]
+        chunks = partial(_in_chunks, small=True)
+        found += [Way(m.name, partial(_together, m.apply), chunks) for m in through_time(correlated=correlated)]
     return found
 
 
@@ -175,10 +176,10 @@ def _singly(problem: Problem) -> list[Portion]:
     return [Portion(slice(n, n + 1), slice(n, n + 1)) for n in range(len(problem.observation))]
 
 
-def _in_chunks(problem: Problem) -> list[Portion]:
+def _in_chunks(problem: Problem, *, small: bool = False) -> list[Portion]:
     """Cut series into as many frames as are filtered at once, seen with those in reach, which are not the most of them."""
     around = 2 * problem.reach
-    longest = max(_frames(problem, CHUNK[False]) - around, around)
+    longest = max(_frames(problem, SMALL_CHUNK if small else CHUNK) - around, around)
     return [
         Portion(part, slice(max(part.start - problem.reach, first), min(part.stop + problem.reach, last)))
         for first, last in _series(problem)
@@ -187,7 +188,7 @@ def _in_chunks(problem: Problem) -> list[Portion]:
 
 
 def _windows(problem: Problem) -> list[Portion]:
-    longest = min(WINDOW, _frames(problem, CHUNK[True]))
+    longest = min(WINDOW, _frames(problem, CHUNK))
     return [Portion(part, part) for first, last in _series(problem) for part in _parts(first, last, longest)]
 
 

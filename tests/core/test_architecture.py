@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 # From low to high: a room knows only rooms above this line's, never its neighbours on the same line.
 LAYERS = [
-    ["errors", "lazy"],
+    ["errors", "interruption", "lazy"],
     ["image", "logs", "progress"],
     [
         "recipe",

@@ -1,5 +1,6 @@
 """The blend with classical results: weights from the observation alone that are near those the truth would give."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 import torch
 from scenes import noisy, problem, rng, scene, tiny
 
-from dip_sci import combination, patches, ways
+from dip_sci import combination, interruption, patches, run, ways
 from dip_sci.baseline import classical_methods
 from dip_sci.combination import NETWORK, Combination, combine
 from dip_sci.image import Image
 from dip_sci.operators import Identity
 from dip_sci.problem import Problem
 from dip_sci.restore import denoise, iter_restore
+from dip_sci.stopping import StopReason
 from dip_sci.texture import Texture
 
 BLEND = {"output": {"classical": "blend", "dtype": "float32"}}
@@ -282,3 +284,35 @@ def test_methods_are_known_by_name_whatever_noise_the_estimates_are_judged_by(co
     for method in classical_methods(correlated=correlated):
         alone = combination.blend(observed, torch.zeros_like(y)[None], {NETWORK: 0.0, method.name: 1.0}, {})
         torch.testing.assert_close(alone[0, 0], method.apply(y[0], torch.ones_like(y[0])))
+
+
+@pytest.mark.parametrize("why", ["cancelled", "late"])
+def test_filters_end_in_the_midst_of_an_image_when_nobody_waits_for_them(why, monkeypatch):
+    asked, after, distances = threading.Event(), [], patches._distances
+
+    def watched(*given):
+        if asked.is_set():
+            after.append(1)
+        asked.set()
+        return distances(*given)
+
+    monkeypatch.setattr(patches, "BAND", 2048)
+    monkeypatch.setattr(patches, "_distances", watched)
+    if why == "late":
+        # Time passes when the filters begin.
+        monkeypatch.setattr(run.time, "monotonic", lambda now=run.time.monotonic: now() + 1e4 * asked.is_set())
+    recipe = tiny(output={"classical": "blend"}, stop={"max_seconds": 1e3})
+    image = noisy(96, 96)
+    result = denoise(image, recipe, cancel=asked if why == "cancelled" else None)
+    # What is left of one part of the image: its other lines of shifts.
+    assert 0 < len(after) < 2 * patches.REACH[2] + 1
+    assert (result.report.reason is StopReason.CANCELLED) == (why == "cancelled")
+    assert not result.report.risks
+    assert not np.array_equal(result.image.array, image.array)
+
+
+def test_nothing_is_interrupted_that_nobody_asked_to():
+    interruption.check()
+    with interruption.until(lambda: True), pytest.raises(interruption.Interrupted):
+        interruption.check()
+    interruption.check()

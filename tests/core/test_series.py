@@ -227,7 +227,8 @@ def series_problem(runs, frames, reach, timed=True, size=20):
 @pytest.mark.parametrize(("runs", "frames", "reach"), [(1, 2, 1), (2, 5, 2), (1, 16, 3), (3, 37, 3)])
 @pytest.mark.parametrize("voxels", [1, 3000, 2**24])
 def test_every_frame_is_filtered_once_and_with_frames_of_its_own_series(runs, frames, reach, voxels, monkeypatch):
-    monkeypatch.setattr(ways, "CHUNK", {False: voxels, True: voxels})
+    monkeypatch.setattr(ways, "CHUNK", voxels)
+    monkeypatch.setattr(ways, "SMALL_CHUNK", voxels)
     stack = series_problem(runs, frames, reach, size=8)
     each = [*ways.classical(stack, correlated=False), *ways.low_rank(stack), *ways.refining(stack)]
     assert {type(way) for way in each} == {ways.Way, ways.Filters}
@@ -244,7 +245,7 @@ def test_chunks_of_a_series_make_what_the_whole_makes(monkeypatch):
     stack = series_problem(1, 9, 2, size=32)
     (by_search, *_) = ways.low_rank(stack)
     whole = by_search.on(stack)
-    monkeypatch.setattr(ways, "CHUNK", {False: 7 * 32 * 32, True: 2**24})
+    monkeypatch.setattr(ways, "CHUNK", 7 * 32 * 32)
     assert len(by_search.portions(stack)) == 3
     assert float((by_search.on(stack) - whole).square().mean()) < 0.1 * float(
         (whole - stack.observation).square().mean()
