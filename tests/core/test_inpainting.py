@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scenes import noisy, scene, tiny
 
-from dip_sci.combination import LOW_RANK
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import inpaint
 from dip_sci.image import Image
 from dip_sci.restore import denoise
+from dip_sci.ways import LOW_RANK
 
 LEARN = {
     "generator": {"channels": (8, 8, 8), "dropout": 0.0},

@@ -24,6 +24,7 @@ OTHER = {
     "generator.kind": "hourglass",
     "generator.ndim": "3d",
     "generator.neighbours": 2,
+    "generator.along": "T",
     "generator.joint_channels": True,
     "generator.channels": (16, 32, 64),
     "generator.up_channels": (8, 16, 32),
