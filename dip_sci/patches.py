@@ -328,9 +328,9 @@ class _Search(NamedTuple):
         if small:
             sizes = [max(WANTED_EDGE[self.ndim] // self.step, 1)] * len(axes)
         else:
-            first = int(self.frames > 0)
-            rows = max(BAND // math.prod(spatial[first + 1 :]) // self.step, 1)
-            sizes = [1] * first + [rows, *map(len, axes[first + 1 :])]
+            series = [max(BAND // math.prod(spatial[1:]), 1)] * (self.frames > 0)
+            rows = max(BAND // math.prod([*series, *spatial[len(series) + 1 :]]) // self.step, 1)
+            sizes = [*series, rows, *map(len, axes[len(series) + 1 :])]
         return itertools.product(*(torch.split(own, size) for own, size in zip(axes, sizes, strict=True)))
 
 
