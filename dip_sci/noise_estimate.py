@@ -237,6 +237,12 @@ def _shots(values: Array, measured: NDArray[np.bool_], frames: int) -> _Shots:
     first = _firsts(frames)
     series, seen = (part.reshape(-1, frames, *part.shape[1:]) for part in (values, measured))
     one, next_one, both = series[:, first], series[:, first + 1], seen[:, first] & seen[:, first + 1]
+    # A frame in which nothing varies has no noise to be in a difference.
+    inner = tuple(range(2, one.ndim))
+    vary = np.logical_and.reduce([frame.max(axis=inner) > frame.min(axis=inner) for frame in (one, next_one)])
+    both &= vary.reshape(*vary.shape, *(1,) * len(inner))
+    if not both.any():
+        return _Shots(values, measured)
     apart = np.where(both, (next_one - one) / math.sqrt(2), 0).reshape(-1, *values.shape[1:])
     planes = (-1, *values.shape[-2:])
     return _Shots(apart, both.reshape(apart.shape), (one.reshape(planes), next_one.reshape(planes)))
@@ -249,7 +255,7 @@ def _firsts(frames: int) -> NDArray[np.intp]:
 
 def _for_all(spread: Structure | None, shape: tuple[int, ...], frames: int) -> Structure | None:
     """Give each frame the map of its pair."""
-    if spread is None or spread.sd_map is None or frames < 2:
+    if spread is None or spread.sd_map is None or spread.sd_map.shape == shape:
         return spread
     pairs = len(_firsts(frames))
     at = np.minimum(np.arange(frames) // 2, pairs - 1)

@@ -38,7 +38,8 @@ def shared(series: NDArray[Any], seen: NDArray[np.bool_]) -> float:
     Returns
     -------
     float
-        Share of the noise's variance: 0 where noise is independent, as where there are fewer than three frames to tell by.
+        Share of the noise's variance: 0 where noise is independent, as where there are fewer than three frames to tell by; 1
+        where all frames are the same.
 
     Notes
     -----
@@ -50,6 +51,8 @@ def shared(series: NDArray[Any], seen: NDArray[np.bool_]) -> float:
     seen = seen.reshape(series.shape)
     frames = min(series.shape[1], max(MOST // series[:, 0].size, FAR + 1))
     far = min(FAR, frames - 1)
+    if frames > 1 and np.ptp(series) > 0 and np.array_equal(series[:, 1:], series[:, :-1]):
+        return 1.0
     if far < 2 or min(series.shape[2:]) < 2 * CELL:
         return 0.0
     series, seen = series[:, :frames], seen[:, :frames]

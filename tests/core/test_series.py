@@ -1,6 +1,7 @@
 """Time series: frames help each other where they show the same, nothing that moves is smeared, time stays in order."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -184,6 +185,27 @@ def test_too_little_to_tell_by_shares_nothing():
     values = np.random.default_rng(0).normal(size=(8, 64, 64))
     assert shared(values, np.zeros(values.shape, bool)) == 0
     assert shared(np.ones((8, 64, 64)), np.ones((8, 64, 64), bool)) == 0
+
+
+@pytest.mark.parametrize("blank", [slice(1, None, 2), slice(0, 3)])
+def test_frames_without_anything_hold_no_noise_to_be_measured(blank):
+    values = noisy(8, 48, 48, axes="TYX").array.astype(float)
+    values[:, :, :4] = 90.0
+    values[blank] = 0
+    found = estimate(values, np.ones(values.shape, bool), NoiseOptions(), frames=8)
+    assert found.model.sigma == pytest.approx(8, rel=0.1)
+
+
+@pytest.mark.parametrize("frames", [2, 6])
+def test_copies_of_one_frame_are_one_frame(frames):
+    one = noisy(40, 40)
+    copies = Image(np.repeat(one.array[None], frames, axis=0), "TYX")
+    result = denoise(copies, tiny(output={"dtype": "float32"}))
+    assert result.report.recipe.generator.neighbours == 0
+    (sd,) = re.findall(r"standard deviation ([\d.]+)", result.report.noise[0])
+    assert float(sd) == pytest.approx(8, rel=0.15)
+    twice = np.repeat(noisy(4, 48, 48, axes="TYX").array, 2, axis=0)
+    assert shared(twice, np.ones(twice.shape, bool)) > SHARED
 
 
 @pytest.mark.parametrize("frames", [2, 5, 8])
