@@ -196,6 +196,15 @@ def test_frames_without_anything_hold_no_noise_to_be_measured(blank):
     assert found.model.sigma == pytest.approx(8, rel=0.1)
 
 
+def test_frames_that_were_never_measured_at_one_place_are_measured_apart():
+    values = noisy(2, 48, 48, axes="TYX").array.astype(float)
+    seen = np.zeros(values.shape, bool)
+    seen[0, :24], seen[1, 24:] = True, True
+    found = estimate(values, seen, NoiseOptions(), frames=2)
+    assert found.model.sigma == pytest.approx(8, rel=0.15)
+    assert "differences" not in found.sentence
+
+
 @pytest.mark.parametrize("frames", [2, 6])
 def test_copies_of_one_frame_are_one_frame(frames):
     one = noisy(40, 40)
