@@ -171,7 +171,7 @@ class Skew:
     def _weight(self, model: PoissonGaussian) -> Array:
         # A third moment scatters as the variance to the power of 3/2.
         variance = model.variance(self.mean)
-        weight = np.maximum(variance, 1e-3 * variance.max()) ** -3.0
+        weight = np.maximum(variance / (float(variance.max()) or 1.0), 1e-3) ** -3.0
         found: Array = weight / weight.sum()
         return found
 
