@@ -70,7 +70,7 @@ def classical_methods(*, correlated: bool) -> list[Classical]:
     ]
 
 
-def through_time(*, correlated: bool) -> list[Classical]:
+def over_frames(*, correlated: bool) -> list[Classical]:
     """Return the denoisers that see the frames of a series ``(C, F, Y, X)`` as a volume: non-local means.
 
     Parameters

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
 
 _asked: ContextVar[Callable[[], bool] | None] = ContextVar("asked", default=None)
 
@@ -27,6 +29,17 @@ def until(asked: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         _asked.reset(token)
+
+
+def wanted(results: Iterator[T], asked: Callable[[], bool]) -> Iterator[T]:
+    """Yield what is made, one result after another, until this is asked for, which ends the work in its midst."""
+    while not asked():
+        try:
+            with until(asked):
+                found = next(results)
+        except (Interrupted, StopIteration):
+            return
+        yield found
 
 
 def check() -> None:

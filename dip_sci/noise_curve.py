@@ -100,8 +100,8 @@ def photons(
     gain, constant, error = fit
     ends = gain * found.mean[[0, -1]] + constant
     asked = poisson or options.model == "poisson_gaussian" or not (options.offset is options.read_noise is None)
-    rise = ends[1] / max(ends[0], 1e-12 * ends[1])
-    if gain <= 0 or rise < LEAST or (skewed is None and rise < RISE and not asked):
+    rise = ends[1] / max(ends[0], 1e-12 * ends[1]) if gain > 0 else 0.0
+    if rise < LEAST or (skewed is None and rise < RISE and not asked):
         return None
     if options.offset is not None:
         offset = options.offset

@@ -287,8 +287,8 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: N
         model, error = magnitudes(rises)
         return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
     unknown = options.offset is options.read_noise is None and options.model in ("auto", "poisson_gaussian")
-    shape = skew(planes, seen) if unknown and rises is not None else None
-    fitted = None if rises is None or options.model == "rician" else photons(rises, options, lowest, skewed=shape)
+    skewed = skew(planes, seen) if unknown and rises is not None else None
+    fitted = None if rises is None or options.model == "rician" else photons(rises, options, lowest, skewed=skewed)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
     if rises is not None and lit is not None:
@@ -297,7 +297,7 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: N
             return _Found(lit[0], f", from {shots.where}; values avoid 0 as magnitudes do", lit[1])
     if fitted is not None and (
         told
-        or (shape is not None and shape.agrees(fitted[0]))
+        or (skewed is not None and skewed.agrees(fitted[0]))
         or not by_place(blocks, shots.flat[0].shape, fitted[0].variance(blocks.mean))
     ):
         return _Found(fitted[0], f", from the variance of {shots.where}", fitted[1])

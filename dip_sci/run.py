@@ -16,7 +16,6 @@ from dip_sci.combination import NETWORK, Combination
 from dip_sci.errors import WriteError
 from dip_sci.finished import Finished, folder_of
 from dip_sci.fit import Fitted
-from dip_sci.interruption import Interrupted
 from dip_sci.large import Tiles
 from dip_sci.progress import Progress
 from dip_sci.restoration import Report, Restoration
@@ -178,37 +177,25 @@ class Run:
             results = completion.complete(problem, fitted.estimate, kept, known_noise=known_noise)
         began = time.monotonic()
 
-        def is_late() -> bool:
-            return limit is not None and time.monotonic() - self.started > limit
-
         def is_unwanted() -> bool:
-            return is_late() or (cancel is not None and cancel.is_set())
+            late = limit is not None and time.monotonic() - self.started > limit
+            return late or (cancel is not None and cancel.is_set())
 
-        while True:
-            try:
-                with interruption.until(is_unwanted):
-                    found = next(results)
-            except Interrupted:
-                if not is_late():
-                    self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
-                if self.checkpoint is not None:
-                    self.save()
-                return
+        for found in interruption.wanted(results, is_unwanted):
             if isinstance(found, Combination):
                 self.combinations.append(found)
                 self.estimates[-1] = found.estimate
-                break
-            if self.checkpoint is not None and (self.checkpoint.due() or (cancel is not None and cancel.is_set())):
+                return
+            if self.checkpoint is not None and self.checkpoint.due():
                 self.save()
             if self.last is not None:
                 left = (time.monotonic() - began) * (1 - found) / found
                 still = replace(self.last, eta=left, preview=lambda: fitted.estimate)
                 yield self._progress(still, len(self.fits) - 1)
-            if cancel is not None and cancel.is_set():
-                self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
-                return
-            if is_late():
-                return
+        if self.checkpoint is not None:
+            self.save()
+        if cancel is not None and cancel.is_set():
+            self.fits[-1] = replace(fitted, reason=StopReason.CANCELLED)
 
     def _blended(self, problem: Problem, kept: Tensor | None, fitted: Fitted) -> Iterator[Combination | float]:
         """Blend, judged by what the fit has not learned from where that matters; then complete holes."""

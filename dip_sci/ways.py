@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from dip_sci import patches
-from dip_sci.baseline import classical_methods, through_time
+from dip_sci.baseline import classical_methods, over_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from torch import Tensor
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 LOW_RANK = "low rank of like patches"
 
 THROUGH_TIME, AS_VOLUME = " through time", " as a volume"
-"""What the names of filters end in that see the frames of a series as an image's channels, and as the planes of a volume."""
+"""What the names of filters end in that see the frames of a series as an image's channels; and that of low rank, as a volume's
+planes (the others are told by their patches)."""
 
 WINDOW = 16
 """Frames that are seen so at most."""
@@ -50,6 +51,31 @@ class Portion(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Arrangement:
+    """Which images of a problem a method sees together, and as what.
+
+    Attributes
+    ----------
+    portions
+        How a problem's images are cut up.
+    shown
+        Maps images that are looked at ``(n, C, *spatial)`` to what a method sees.
+    images
+        Maps what it has made of that, and those images, to images again.
+    """
+
+    portions: Callable[[Problem], list[Portion]]
+    shown: Callable[[Tensor], Tensor]
+    images: Callable[[Tensor, Tensor], Tensor]
+
+    def apply(self, method: Callable[..., Sequence[Tensor]], portion: Portion, *stacks: Tensor) -> Tensor:
+        """Apply a method that makes several results to images, first, and what belongs to them: ``(n, ways, C, *spatial)``."""
+        parts = [portion.of(stack) for stack in stacks]
+        found = method(*map(self.shown, parts))
+        return portion.kept(torch.stack([self.images(way, parts[0]) for way in found], dim=1))
+
+
+@dataclass(frozen=True)
 class Way:
     """A method, and which images it sees together.
 
@@ -57,15 +83,19 @@ class Way:
     ----------
     name
         What a report calls it.
-    apply
-        Maps images ``(n, C, *spatial)`` and the standard deviation of their noise to denoised ones.
-    portions
-        How a problem's images are cut up for it.
+    method
+        Maps what it sees and the standard deviation of its noise to the denoised same.
+    seen
+        What it sees.
     """
 
     name: str
-    apply: Method
-    portions: Callable[[Problem], list[Portion]]
+    method: Method
+    seen: Arrangement
+
+    def portions(self, problem: Problem) -> list[Portion]:
+        """Cut up a problem's images."""
+        return self.seen.portions(problem)
 
     def on(self, problem: Problem, inflation: float = 1.0) -> Tensor:
         """Denoise all images of a problem, whose noise is by a factor stronger than it says: ``(N, C, *spatial)``."""
@@ -74,7 +104,11 @@ class Way:
 
     def part(self, problem: Problem, portion: Portion, inflation: float = 1.0) -> Tensor:
         """Denoise some of the images of a problem without holes."""
-        return portion.kept(self.apply(portion.of(problem.observation), portion.of(_sigma(problem)) * inflation))
+
+        def method(y: Tensor, sd: Tensor) -> list[Tensor]:
+            return [self.method(y, sd)]
+
+        return self.seen.apply(method, portion, problem.observation, _sigma(problem) * inflation)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -84,17 +118,23 @@ class Filters:
     Attributes
     ----------
     names
-        What a report calls them.
-    apply
-        Maps images, their first result, the standard deviation of their noise, and which of the filters are wanted, to a
-        denoised stack for each of these: ``(n, ways, C, *spatial)``.
-    portions
-        How a problem's images are cut up for them.
+        What a report calls them: those of `patches.refinements`, and what may follow.
+    suffix
+        What follows.
+    method
+        `patches.refined`, set up.
+    seen
+        What they see.
     """
 
     names: list[str]
-    apply: Callable[[Tensor, Tensor, Tensor, Collection[str]], Tensor]
-    portions: Callable[[Problem], list[Portion]]
+    suffix: str
+    method: Callable[..., list[Tensor]]
+    seen: Arrangement
+
+    def portions(self, problem: Problem) -> list[Portion]:
+        """Cut up a problem's images."""
+        return self.seen.portions(problem)
 
     def wanted(self, of: Collection[str]) -> list[str]:
         """Return those of its names that are among others, in its order."""
@@ -109,8 +149,8 @@ class Filters:
         self, problem: Problem, pilot: Tensor, portion: Portion, only: Collection[str], inflation: float = 1.0
     ) -> Tensor:
         """Filter some of the images in some ways."""
-        y, first, sd = (portion.of(stack) for stack in (problem.observation, pilot, _sigma(problem) * inflation))
-        return portion.kept(self.apply(y, first, sd, only))
+        method = partial(self.method, only=[name.removesuffix(self.suffix) for name in only])
+        return self.seen.apply(method, portion, problem.observation, pilot, _sigma(problem) * inflation)
 
 
 def classical(problem: Problem, *, correlated: bool) -> list[Way]:
@@ -123,10 +163,9 @@ def classical(problem: Problem, *, correlated: bool) -> list[Way]:
     correlated
         Whether neighbouring voxels share noise.
     """
-    found = [Way(m.name, partial(_each, m.apply), _singly) for m in classical_methods(correlated=correlated)]
+    found = [Way(m.name, m.apply, SINGLY) for m in classical_methods(correlated=correlated)]
     if problem.frames > 1 and problem.observation.ndim == 4:
-        chunks = partial(_in_chunks, small=True)
-        found += [Way(m.name, partial(_together, m.apply), chunks) for m in through_time(correlated=correlated)]
+        found += [Way(m.name, m.apply, A_FEW) for m in over_frames(correlated=correlated)]
     return found
 
 
@@ -134,12 +173,12 @@ def low_rank(problem: Problem, *, coarse: bool = False) -> list[Way]:
     """Return the filters of like patches that need no first result."""
     apply = partial(patches.low_rank, coarse=coarse)
     if problem.frames == 1:
-        return [Way(LOW_RANK, partial(_each, apply), _singly)]
-    found = [Way(LOW_RANK, partial(_together, partial(apply, frames=problem.reach)), _in_chunks)]
+        return [Way(LOW_RANK, apply, SINGLY)]
+    found = [Way(LOW_RANK, partial(apply, frames=problem.reach), TOGETHER)]
     if problem.observation.ndim == 4:
-        found.append(Way(LOW_RANK + AS_VOLUME, partial(_together, apply), _in_chunks))
+        found.append(Way(LOW_RANK + AS_VOLUME, apply, TOGETHER))
     if problem.timed:
-        found.append(Way(LOW_RANK + THROUGH_TIME, partial(_as_channels, apply), _windows))
+        found.append(Way(LOW_RANK + THROUGH_TIME, apply, AS_CHANNELS))
     return found
 
 
@@ -157,13 +196,13 @@ def refining(problem: Problem, *, coarse: bool = False) -> list[Filters]:
     names = patches.refinements(ndim)
     apply = partial(patches.refined, coarse=coarse)
     if problem.frames == 1:
-        return [Filters(names, partial(_led_each, apply), _singly)]
-    found = [Filters(names, partial(_led_together, partial(apply, frames=problem.reach)), _in_chunks)]
+        return [Filters(names, "", apply, SINGLY)]
+    found = [Filters(names, "", partial(apply, frames=problem.reach), TOGETHER)]
     if ndim == 2:
-        found.append(Filters(patches.refinements(3), partial(_led_together, apply), _in_chunks))
+        found.append(Filters(patches.refinements(3), "", apply, TOGETHER))
     if problem.timed:
         large = [name + THROUGH_TIME for name in names[: len(patches.RULES)]]
-        found.append(Filters(large, partial(_led_as_channels, apply), _windows))
+        found.append(Filters(large, THROUGH_TIME, apply, AS_CHANNELS))
     return found
 
 
@@ -209,38 +248,18 @@ def _parts(first: int, last: int, longest: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
-def _each(method: Method, y: Tensor, sd: Tensor) -> Tensor:
-    return torch.stack([method(image, noise) for image, noise in zip(y, sd, strict=True)])
+def _as_series(y: Tensor) -> Tensor:
+    return y.transpose(0, 1)
 
 
-def _together(method: Method, y: Tensor, sd: Tensor) -> Tensor:
-    """Apply a method to frames as a series ``(C, F, *spatial)``."""
-    return method(y.transpose(0, 1), sd.transpose(0, 1)).transpose(0, 1)
+SINGLY = Arrangement(_singly, lambda y: y[0], lambda made, _: made[None])
+"""Each image by itself ``(C, *spatial)``."""
 
+TOGETHER = Arrangement(_in_chunks, _as_series, lambda made, _: _as_series(made))
+"""Frames as a series ``(C, F, *spatial)``."""
 
-def _as_channels(method: Method, y: Tensor, sd: Tensor) -> Tensor:
-    """Apply a method to frames as an image's channels: what does not change is in one of their mixtures alone."""
-    return method(y.flatten(0, 1), sd.flatten(0, 1)).view_as(y)
+A_FEW = replace(TOGETHER, portions=partial(_in_chunks, small=True))
+"""The same in small chunks."""
 
-
-def _led_each(
-    apply: Callable[..., list[Tensor]], y: Tensor, pilot: Tensor, sd: Tensor, only: Collection[str]
-) -> Tensor:
-    parts = zip(y, pilot, sd, strict=True)
-    return torch.stack([torch.stack(apply(one, first, noise, only=only)) for one, first, noise in parts])
-
-
-def _led_together(
-    apply: Callable[..., list[Tensor]], y: Tensor, pilot: Tensor, sd: Tensor, only: Collection[str]
-) -> Tensor:
-    y, pilot, sd = (stack.transpose(0, 1) for stack in (y, pilot, sd))
-    # (ways, C, F, *spatial) to frames first.
-    return torch.stack(apply(y, pilot, sd, only=only)).movedim(2, 0)
-
-
-def _led_as_channels(
-    apply: Callable[..., list[Tensor]], y: Tensor, pilot: Tensor, sd: Tensor, only: Collection[str]
-) -> Tensor:
-    named = [name.removesuffix(THROUGH_TIME) for name in only]
-    found = apply(y.flatten(0, 1), pilot.flatten(0, 1), sd.flatten(0, 1), only=named)
-    return torch.stack([way.view_as(y) for way in found], dim=1)
+AS_CHANNELS = Arrangement(_windows, lambda y: y.flatten(0, 1), lambda made, y: made.view_as(y))
+"""Frames as an image's channels: what does not change is in one of their mixtures alone."""
