@@ -9,6 +9,7 @@ from dip_sci import noise_spectrum, noise_structure
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_blocks import cut
+from dip_sci.noise_curve import Curve, photons
 from dip_sci.noise_estimate import estimate
 from dip_sci.recipe import NoiseOptions
 
@@ -269,19 +270,22 @@ def test_without_read_noise_none_is_found(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_that_is_not_skewed_is_that_of_a_place_and_skewed_one_that_of_photons(seed):
-    """Brighter to the right, as the noise is: only how skewed it is tells where it comes from."""
+def test_noise_that_grows_without_being_skewed_is_mostly_read_noise(seed):
+    """The same variances: only how skewed the noise is tells them apart."""
     y, x = np.mgrid[:256, :256] / 256
-    light = 4 + 12 * x + 0.5 * np.sin(9 * y)
     truth = PoissonGaussian(12.0, 100.0, 6.0)
-    values = truth.offset + truth.gain * light
+    values = truth.offset + truth.gain * (4 + 12 * x + 0.5 * np.sin(9 * y))
     rng = np.random.default_rng(seed)
     counted = found(truth.sample(values, rng)).model
-    assert isinstance(counted, PoissonGaussian)
     even = found(values + rng.normal(0, np.sqrt(truth.variance(values)))).model
-    if isinstance(even, PoissonGaussian):
-        # What is not skewed is no photon: it counts as read noise.
-        assert even.read_noise > 3 * counted.read_noise
+    assert isinstance(counted, PoissonGaussian)
+    assert isinstance(even, PoissonGaussian)
+    assert counted.read_noise < 12 < 20 < even.read_noise
+
+
+def test_variance_that_is_nothing_anywhere_is_no_rise():
+    nothing = Curve(np.arange(1.0, 9.0), np.zeros(8))
+    assert photons(nothing, AUTO, 0.0) is None
 
 
 def test_a_constant_image_has_an_estimate_that_divides():
