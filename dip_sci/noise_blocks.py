@@ -34,6 +34,9 @@ _I, _J = np.indices((EDGE, EDGE))
 FINE = _I + _J >= 1.25 * EDGE
 """The finest frequencies, which content hardly reaches."""
 
+COARSE = 9
+"""Frequencies along both axes together from which on hardly any content is as skewed as noise."""
+
 FADED = 0.03
 """Power over the largest below which a frequency holds hardly any noise."""
 
@@ -170,24 +173,34 @@ def thirds(planes: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array, Array]
 
     Returns
     -------
-    mean, power, third
-        Of each block: its mean, the power by which it is to be judged how flat it is, and the third cumulant of a voxel's noise.
+    mean, variance, third
+        Of each block: its mean, the variance by which it is to be judged how flat it is, and the third cumulant of a voxel's
+        noise.
 
     Notes
     -----
     At every second frequency, in the order of a chequerboard, a block is the same when turned about its centre, and at the
-    others it changes its sign. The former hold, of independent noise, a quarter of the third cumulant, and the latter none:
-    so these judge.
+    others it changes its sign. Only the former hold something of the third cumulant of independent noise: so the others judge. The
+    coarse ones, where most content is, are left out of what is measured.
     """
     from scipy.fft import idctn
 
     pixels, _ = _pixels(planes[None], seen, EDGE, STEP)
     mean = pixels[0].mean(axis=(1, 2), dtype=np.float64)
     found = _coefficients(pixels[0], mean)
-    (even, odd), _ = HALVES
-    power = np.square(found[:, odd], dtype=np.float64).sum(axis=1)
-    alike = idctn(np.where(even, found, 0), axes=(1, 2), norm="ortho").astype(np.float64)
-    return mean, power, 4 * (alike**3).mean(axis=(1, 2))
+    even, odd = halves()[0]
+    variance = np.square(found[:, odd], dtype=np.float64).mean(axis=1)
+    kept = even & (_I + _J >= COARSE)
+    alike = idctn(np.where(kept, found, 0), axes=(1, 2), norm="ortho").astype(np.float64)
+    return mean, variance, (alike**3).mean(axis=(1, 2)) / _share_of_thirds()
+
+
+@cache
+def _share_of_thirds() -> float:
+    """Say what share of the third cumulant of independent noise the frequencies hold at which it is measured."""
+    measured = waves()[(halves()[0][0] & (_I + _J >= COARSE)).flatten()]
+    flat = measured.reshape(len(measured), -1)
+    return float(((flat.T @ flat) ** 3).sum(axis=1).mean())
 
 
 def together(samples: Array, seen: NDArray[np.bool_], edge: int = EDGE, step: int = STEP) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci.noise import Poisson, PoissonGaussian, Rician
-from dip_sci.noise_blocks import HALVES, Blocks, finest, thirds
+from dip_sci.noise_blocks import EDGE, HALVES, Blocks, finest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +24,14 @@ CLASSES, FEWEST = 32, 128
 SOME, AT_LEAST = 8, 32
 """The same in small images."""
 
+CALM = 2.0
+"""Standard errors by which the variance of a block may be above what a first model says, for it to count as flat."""
+
 CLEAR, ALIKE = 3.0, (0.5, 2.0)
-"""Standard errors by which skewness must say something, and how its growth may be over what the variance's growth foretells."""
+"""Standard errors by which skewness must grow with the brightness, and how, over what the variance's growth foretells."""
+
+LIKELY = 2.0
+"""Standard errors by which skewness must be that of less light for there to be read noise."""
 
 EVEN = 1.1
 """Variance of stabilised noise up to which noise that rises little with the brightness is taken for that of photons."""
@@ -46,28 +52,47 @@ class Curve:
         return len(self.mean)
 
 
-def curve(blocks: Blocks) -> Curve:
-    """Measure the noise at each brightness, at the finest frequencies it has in the flattest tenth of the blocks."""
+def curve(blocks: Blocks, near: PoissonGaussian | None = None) -> Curve:
+    """Measure the noise at each brightness, at the finest frequencies it has.
+
+    Parameters
+    ----------
+    blocks
+        Of which the flattest tenth at each brightness serves.
+    near
+        A first model: then all blocks serve that hold hardly more than the noise that it says, where they are more.
+    """
     if len(blocks) == 0:
         return Curve(np.empty(0), np.empty(0))
     order, band = np.argsort(blocks.mean), finest(blocks)
     count = max(min(len(order) // FEWEST, CLASSES), min(len(order) // AT_LEAST, SOME), 1)
-    found = [_point(blocks[part], band) for part in np.array_split(order, count)]
+    found = [_point(blocks[part], band, near) for part in np.array_split(order, count)]
     mean, variance = np.array(found).T
     return Curve(mean, variance)
 
 
-def _point(group: Blocks, band: NDArray[np.bool_]) -> tuple[float, float]:
+def _point(group: Blocks, band: NDArray[np.bool_], near: PoissonGaussian | None) -> tuple[float, float]:
     pairs = []
     for judge, measure in HALVES:
         flat = group.flattest(judge, 0.1, FEWEST // 4)
+        if near is not None:
+            calm = np.flatnonzero(group.power[:, judge].mean(axis=1) < _bound(near, group.mean))
+            flat = max(flat, calm, key=len)
         pairs.append((group.mean[flat].mean(), group.power[flat][:, measure & band].mean()))
     mean, variance = np.mean(pairs, axis=0)
     return float(mean), float(variance)
 
 
+def _bound(model: PoissonGaussian, mean: Array) -> Array:
+    """Say what variance a flat block, known at half of its frequencies, hardly exceeds."""
+    variance: Array = model.variance(mean)
+    # Photons of which there are few have a fourth cumulant, too, of gain^2 times their variance at most.
+    surplus = model.gain**2 / np.maximum(variance, 1e-30 * model.gain**2)
+    return variance * (1 + CALM * np.sqrt(4 + surplus) / EDGE)
+
+
 def photons(
-    found: Curve, options: NoiseOptions, lowest: float, *, skewed: Skew | None = None
+    found: Curve, options: NoiseOptions, lowest: float, *, blocks: Blocks | None = None, skewed: Skew | None = None
 ) -> tuple[PoissonGaussian, float] | None:
     """Fit the line variance = gain * mean + constant (after Foi et al. 2008).
 
@@ -79,6 +104,8 @@ def photons(
         The recipe's noise group: what it gives of offset and read noise is kept.
     lowest
         The lowest grey level of the image.
+    blocks
+        Those of the image: the line is fitted once more to all that hold hardly more noise than it says.
     skewed
         The skewness of its noise, where that may say that photons are counted, and what of it is read noise.
 
@@ -88,6 +115,24 @@ def photons(
         The model and the relative standard error of its standard deviations; ``None`` where the
         variance does not rise with the brightness.
     """
+    fit = _through(found, options, lowest)
+    if fit is not None and blocks is not None:
+        found = curve(blocks, fit[0])
+        fit = _through(found, options, lowest) or fit
+    if fit is None:
+        return None
+    model, error, rise = fit
+    told = options.model in ("poisson", "poisson_gaussian") or not (options.offset is options.read_noise is None)
+    if skewed is None:
+        return None if rise < RISE and not told else (model, error)
+    model = skewed.split(model)
+    # Where there are few and much read noise, no transform evens out the noise; Gaussian noise is nearer to it.
+    even = float(np.median(model.stable_variance(found.mean))) < EVEN
+    return (model, error) if rise >= RISE or told or (even and skewed.agrees(model)) else None
+
+
+def _through(found: Curve, options: NoiseOptions, lowest: float) -> tuple[PoissonGaussian, float, float] | None:
+    """Fit a line to a curve: the model, its relative standard error, and the ratio of the variances at its ends."""
     if len(found) < 4:
         return None
     poisson = options.model == "poisson"
@@ -99,9 +144,8 @@ def photons(
         fit = _line(found.mean, found.variance)
     gain, constant, error = fit
     ends = gain * found.mean[[0, -1]] + constant
-    asked = poisson or options.model == "poisson_gaussian" or not (options.offset is options.read_noise is None)
     rise = ends[1] / max(ends[0], 1e-12 * ends[1]) if gain > 0 else 0.0
-    if rise < LEAST or (skewed is None and rise < RISE and not asked):
+    if rise < LEAST:
         return None
     if options.offset is not None:
         offset = options.offset
@@ -112,35 +156,36 @@ def photons(
         # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels.
         offset = max(-constant / gain, min(lowest, 0.0))
         read = math.sqrt(max(constant + gain * offset, 0.0))
-    model = Poisson(gain, offset) if poisson else PoissonGaussian(gain, offset, read)
-    if skewed is not None:
-        model = skewed.split(model)
-        # Where there are few and much read noise, no transform evens out the noise; Gaussian noise is nearer to it.
-        even = float(np.median(model.stable_variance(found.mean))) < EVEN
-        if rise < RISE and not asked and not (even and skewed.agrees(model)):
-            return None
-    return model, error
+    return Poisson(gain, offset) if poisson else PoissonGaussian(gain, offset, read), error, float(rise)
 
 
 @dataclass(frozen=True, eq=False)
 class Skew:
-    """Mean and third cumulant of the noise of flat blocks, class by class, from dark to bright.
+    """How skewed what is in each block of an image is.
 
-    That of photons is ``gain**2 * (mean - offset)``, whatever the read noise is, which has none.
+    The third cumulant of photons is ``gain**2 * (mean - offset)``, whatever the read noise is, which has none.
+
+    Attributes
+    ----------
+    mean, variance, third
+        Of each block: its mean, the variance by which it is judged how flat it is, and the third cumulant of its noise.
     """
 
     mean: Array
+    variance: Array
     third: Array
 
     def agrees(self, model: PoissonGaussian) -> bool:
         """Whether it grows with the brightness as that of photons of the model's gain."""
-        weight = self._weight(model)
-        centred = self.mean - weight @ self.mean
+        mean, third, weight = self._classes(model)
+        if len(mean) < SOME:
+            return False
+        centred = mean - weight @ mean
         power = float(weight @ centred**2)
         if power <= 0:
             return False
-        slope = float(weight @ (centred * self.third)) / power
-        off = self.third - weight @ self.third - slope * centred
+        slope = float(weight @ (centred * third)) / power
+        off = third - weight @ third - slope * centred
         error = math.sqrt(float(weight**2 @ (centred * off) ** 2)) / power
         low, high = (ratio * model.gain**2 for ratio in ALIKE)
         return low < slope < high and slope > CLEAR * error
@@ -156,38 +201,32 @@ class Skew:
         Returns
         -------
         PoissonGaussian
-            With the same line; the model itself where it is not clear that there is read noise.
+            With the same line; the model itself where it is not likely that there is read noise.
         """
-        weight = self._weight(model)
-        dark = self.mean - self.third / model.gain**2
+        mean, third, weight = self._classes(model)
+        if len(mean) < SOME:
+            return model
+        dark = mean - third / model.gain**2
         offset = float(weight @ dark)
         error = math.sqrt(float(weight**2 @ np.square(dark - offset)))
-        if offset - model.offset < CLEAR * error:
+        if offset - model.offset < LIKELY * error:
             return model
-        offset = min(offset, float(self.mean.min()))
+        offset = min(offset, float(mean.min()))
         variance = model.gain * (offset - model.offset) + model.read_noise**2
         return PoissonGaussian(model.gain, offset, math.sqrt(variance)) if offset > model.offset else model
 
-    def _weight(self, model: PoissonGaussian) -> Array:
+    def _classes(self, model: PoissonGaussian) -> tuple[Array, Array, Array]:
+        """Mean and third cumulant of the blocks that hold hardly more noise than a model says, by brightness; and weights."""
+        calm = np.flatnonzero(self.variance < _bound(model, self.mean))
+        count = min(len(calm) // AT_LEAST, CLASSES)
+        if count == 0:
+            return np.empty(0), np.empty(0), np.empty(0)
+        parts = np.array_split(calm[np.argsort(self.mean[calm])], count)
+        mean, third = np.array([(self.mean[part].mean(), self.third[part].mean()) for part in parts]).T
         # A third moment scatters as the variance to the power of 3/2.
-        variance = model.variance(self.mean)
+        variance = model.variance(mean)
         weight = np.maximum(variance / (float(variance.max()) or 1.0), 1e-3) ** -3.0
-        found: Array = weight / weight.sum()
-        return found
-
-
-def skew(planes: Array, seen: NDArray[np.bool_]) -> Skew | None:
-    """Measure the skewness of noise at each brightness of planes ``(N, Y, X)``; ``None`` where they are too small to say."""
-    mean, power, third = thirds(planes, seen)
-    if len(mean) < CLASSES:
-        return None
-    count = max(min(len(mean) // FEWEST, CLASSES), SOME)
-    found = []
-    for part in np.array_split(np.argsort(mean), count):
-        flat = part[np.argsort(power[part])[: max(len(part) // 10, AT_LEAST)]]
-        found.append((mean[flat].mean(), third[flat].mean()))
-    at, cubes = np.array(found).T
-    return Skew(at, cubes)
+        return mean, third, weight / weight.sum()
 
 
 def magnitudes(found: Curve) -> tuple[Rician, float]:

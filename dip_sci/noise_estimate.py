@@ -12,9 +12,9 @@ import numpy as np
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
-from dip_sci.noise_blocks import FEWEST, Blocks, cut, fine_level
+from dip_sci.noise_blocks import FEWEST, Blocks, cut, fine_level, thirds
 from dip_sci.noise_counts import counts
-from dip_sci.noise_curve import Curve, curve, magnitudes, misfit, photons, skew
+from dip_sci.noise_curve import Curve, Skew, curve, magnitudes, misfit, photons
 from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import SLIGHT, Structure, by_place, structure
@@ -287,8 +287,10 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: N
         model, error = magnitudes(rises)
         return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
     unknown = options.offset is options.read_noise is None and options.model in ("auto", "poisson_gaussian")
-    skewed = skew(planes, seen) if unknown and rises is not None else None
-    fitted = None if rises is None or options.model == "rician" else photons(rises, options, lowest, skewed=skewed)
+    skewed = Skew(*thirds(planes, seen)) if unknown and rises is not None else None
+    fitted = None
+    if rises is not None and options.model != "rician":
+        fitted = photons(rises, options, lowest, blocks=blocks, skewed=skewed)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
     if rises is not None and lit is not None:

@@ -9,7 +9,7 @@ from dip_sci import noise_spectrum, noise_structure
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_blocks import cut
-from dip_sci.noise_curve import Curve, photons
+from dip_sci.noise_curve import Curve, curve, photons
 from dip_sci.noise_estimate import estimate
 from dip_sci.recipe import NoiseOptions
 
@@ -261,12 +261,29 @@ def test_read_noise_is_told_from_an_offset_by_how_skewed_photons_are(read_noise,
 @pytest.mark.parametrize("seed", range(3))
 def test_without_read_noise_none_is_found(seed):
     """A camera whose photons are no whole numbers: its gain varies."""
-    gain = np.random.default_rng(9).normal(12, 0.3, (256, 256))
-    noisy = 100 + gain * np.random.default_rng(seed).poisson(cells())
+    gain = np.random.default_rng(9).normal(12, 0.3, (512, 512))
+    noisy = 100 + gain * np.random.default_rng(seed).poisson(cells(512))
     model = found(noisy).model
     assert isinstance(model, PoissonGaussian)
     assert model.read_noise < 2
-    assert model.offset == pytest.approx(100, abs=2)
+    assert model.gain == pytest.approx(12, rel=0.07)
+    assert model.offset == pytest.approx(100, abs=4)
+
+
+def test_where_noise_hides_content_all_blocks_tell_how_strong_it_is():
+    """And not a tenth of them; where there is content, only those without."""
+    y, x = np.mgrid[:512, :512] / 512
+    light = 12 + 6 * np.sin(5 * x) * np.cos(4 * y)
+    light[:, 384:] += 4 * (np.arange(128) // 2 % 2)
+    truth, off = PoissonGaussian(10.0, 100.0, 20.0), {False: [], True: []}
+    for seed in range(3):
+        values = truth.sample(100 + 10 * light, np.random.default_rng(seed))
+        blocks = cut(values[None], np.ones((1, 512, 512), bool))
+        for near, errors in off.items():
+            measured = curve(blocks, truth if near else None)
+            errors.append(measured.variance / truth.variance(measured.mean) - 1)
+    few, all_of_them = (float(np.sqrt(np.mean(np.square(errors)))) for errors in off.values())
+    assert all_of_them < 0.75 * few
 
 
 @pytest.mark.parametrize("seed", range(3))
