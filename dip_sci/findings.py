@@ -108,6 +108,11 @@ class Findings:
         return any(isinstance(e.model, PoissonGaussian) for e in self.estimates)
 
     @property
+    def normal(self) -> bool:
+        """Whether stabilised noise is normal whatever the brightness: no photons are counted, and none of it is cut off."""
+        return not self.counts and all(e.ends is None for e in self.estimates)
+
+    @property
     def cut_off(self) -> float:
         """Share of the voxels whose noise is cut off at an end of the range: the mean over channels and samples."""
         return float(np.mean([e.cut_off for e in self.estimates]))
@@ -120,7 +125,7 @@ class Findings:
             return found
         names = [", ".join(f"{share:.2f}" for share in row) for row in self.mixing.to] * self.groups
         low, high = self.mixing.correlation
-        ends = f"; {self.cut_off:.0%} of the values are cut off and do not count" if self.cut_off > 0 else ""
+        ends = f"; {self.cut_off:.0%} of the values are cut off, and do not count" if self.cut_off > 0 else ""
         return [
             f"Colours share noise (correlation {low:.2f} to {high:.2f}), so that it was measured in mixtures of them that do "
             f"not{ends}{', as stabilised' if self.first else ''}.",
@@ -179,12 +184,12 @@ class Findings:
         """Bring denoised mixtures back to samples; with `linear`, they are in image units already."""
         mixtures = stable
         if not linear:
-            mixtures = np.stack([e.model.unstabilise(stable[i]) for i, e in self.each]).reshape(stable.shape)
+            mixtures = np.stack([e.unstabilise(stable[i]) for i, e in self.each]).reshape(stable.shape)
         samples = mixtures if self.mixing is None else self.mixing.separate(mixtures)
         if not self.first:
             return samples
         places = zip(np.ndindex(*samples.shape[:2]), self.first, strict=True)
-        return np.stack([e.model.unstabilise(samples[i]) for i, e in places]).reshape(samples.shape)
+        return np.stack([e.unstabilise(samples[i]) for i, e in places]).reshape(samples.shape)
 
     def strength(self, truth: Array) -> NDArray[np.float32]:
         """Return the standard deviation of the noise of each value of a stack of samples, in image units."""
@@ -193,12 +198,12 @@ class Findings:
         for index, e in self.each:
             found = e.structure
             level = 1.0 if found is None else found.level if found.sd_map is None else found.level * found.sd_map
-            sd[index] = np.sqrt(e.model.variance(mixtures[index])) * level
+            sd[index] = np.sqrt(e.variance(mixtures[index])) * level
         if self.mixing is None:
             return sd
         samples: NDArray[np.float32] = np.sqrt(self.mixing.variance(np.square(sd)))
         for i, e in zip(np.ndindex(*samples.shape[:2]), self.first, strict=False):
-            samples[i] *= np.sqrt(e.model.variance(truth[i]))
+            samples[i] *= np.sqrt(e.variance(truth[i]))
         return samples
 
     def stronger(self) -> NDArray[np.float32] | None:
@@ -299,7 +304,7 @@ def _may_be_mixed(apart: Findings, stack: Array, seen: NDArray[np.bool_], *, lin
 def _stabilised(stack: Array, seen: NDArray[np.bool_], estimates: tuple[NoiseEstimate, ...]) -> Array:
     """Bring a stack to where the noise of each sample is 1; what was not measured is 0."""
     places = zip(np.ndindex(*stack.shape[:2]), estimates, strict=True)
-    stable = np.stack([e.model.stabilise(stack[i]) for i, e in places]).reshape(stack.shape)
+    stable = np.stack([e.stabilise(stack[i]) for i, e in places]).reshape(stack.shape)
     stable[~seen] = 0
     return stable
 
@@ -338,5 +343,7 @@ def _found(
 
     found = [one(g, s) for g, s in np.ndindex(*stack.shape[:2])]
     if linear:
+        # What the operator makes of light is in image units, and not what was cut off.
+        found = [replace(e, ends=None) for e in found]
         found = [replace(e, model=Gaussian(e.model.sigma)) if isinstance(e.model, Rician) else e for e in found]
     return Findings(tuple(found), len(stack), mixing)

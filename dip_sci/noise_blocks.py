@@ -195,6 +195,15 @@ def thirds(planes: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array, Array]
     return mean, variance, (alike**3).mean(axis=(1, 2)) / _share_of_thirds()
 
 
+def skewness(planes: Array, seen: NDArray[np.bool_]) -> float:
+    """Measure how skewed the noise of planes ``(N, Y, X)`` is, in their flattest blocks; not a number where there are none."""
+    _, variance, third = thirds(planes, seen)
+    if len(third) < FEWEST // 4:
+        return math.nan
+    flat = np.argsort(variance)[: max(len(third) // 5, FEWEST // 4)]
+    return float(third[flat].mean() / variance[flat].mean() ** 1.5)
+
+
 @cache
 def _share_of_thirds() -> float:
     """Say what share of the third cumulant of independent noise the frequencies hold at which it is measured."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci.errors import ImageError
-from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
+from dip_sci.noise import CutOff, Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
-from dip_sci.noise_blocks import FEWEST, Blocks, cut, fine_level, thirds
+from dip_sci.noise_blocks import FEWEST, Blocks, cut, fine_level, skewness, thirds
 from dip_sci.noise_counts import counts
 from dip_sci.noise_curve import Curve, Skew, curve, magnitudes, misfit, photons
 from dip_sci.noise_spectrum import measured_lags
@@ -49,6 +49,9 @@ taken for empty. It is, too, where neighbours share noise.
 LIT = 3.0
 """Magnitude, over sigma, from which on their noise is that of the signal's own part, nearly: of fainter ones it is finer."""
 
+SKEWED = 0.5
+"""Skewness of stabilised noise from which on it is not Gaussian noise that was cut off. That of speckle is 1.1 (its logarithm)."""
+
 UNLIKE = 1.8
 """How many times worse the law of magnitudes may fit the variances than that of photons, which has two more parameters. It fits
 magnitudes at most 1.4 times worse, and photons at least 2.4 times.
@@ -72,6 +75,8 @@ class NoiseEstimate:
         Relative standard error of the noise's standard deviation; 0 where it was given.
     cut_off
         Share of the voxels at an end of the range where the noise is cut off: they have less of it, or none.
+    ends
+        Where stabilised noise is cut off; ``None`` where it is not, or where it is not allowed for.
     """
 
     model: Pointwise
@@ -79,6 +84,27 @@ class NoiseEstimate:
     structure: Structure | None = None
     error: float = 0.0
     cut_off: float = 0.0
+    ends: CutOff | None = None
+
+    def stabilise(self, observed: Array) -> Array:
+        """Map observations to a scale on which the noise is close to Gaussian with variance 1."""
+        stable = self.model.stabilise(observed)
+        return stable if self.ends is None else self.ends.stabilise(stable)
+
+    def unstabilise(self, mean: Array) -> Array:
+        """Map a denoised image on that scale back, without bias."""
+        return self.model.unstabilise(mean if self.ends is None else self.ends.unstabilise(mean))
+
+    def variance(self, truth: Array) -> Array:
+        """Variance of the observation, given the noise-free values; of noise that is cut off, what is left of it."""
+        whole = self.model.variance(truth)
+        return whole if self.ends is None else whole * self.ends.variance(self.model.stabilise(truth))
+
+    def stable_variance(self, mean: Array) -> Array:
+        """Variance of stabilised observations, given their mean."""
+        if self.ends is None:
+            return _stable_variance(self.model, mean)
+        return self.ends.stable_variance(mean) * _stable_variance(self.model, self.ends.unstabilise(mean))
 
     @property
     def correlation(self) -> float:
@@ -193,10 +219,14 @@ def estimate(
             Gaussian(step / math.sqrt(12)),
             f", that of rounding to steps of {step:.4g}: what else there is is weaker",
         )
-    ends = {} if error is None or mixed else piled(values[measured])
+    piles = {} if mixed or found.alone else piled(values[measured])
+    ends = _ends(model, piles, planes, seen) if spread is None or spread.sd_map is None else None
+    if error is None and ends is None:
+        piles = {}
     within = "" if error is None else f", within {2 * error:.0%}"
-    sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_cut_off(ends)}."
-    return NoiseEstimate(model, sentence, _for_all(spread, values.shape, frames), error or 0.0, sum(ends.values()))
+    sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_cut_off(piles, allowed=ends is not None)}."
+    each = _for_all(spread, values.shape, frames)
+    return NoiseEstimate(model, sentence, each, error or 0.0, sum(piles.values()), ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -443,10 +473,23 @@ def piled(seen: Array) -> dict[float, float]:
     return found
 
 
-def _cut_off(piled: dict[float, float]) -> str:
+def _ends(model: Pointwise, piles: dict[float, float], planes: Array, seen: NDArray[np.bool_]) -> CutOff | None:
+    """Say where stabilised noise is cut off, given where values pile up; ``None`` where it is not known to be."""
+    low, high = float(planes[seen].min()), float(planes[seen].max())
+    # A magnitude has none below 0, and where photons are few and little is added, most pixels have none.
+    natural = isinstance(model, Rician) or (isinstance(model, PoissonGaussian) and model.read_noise < model.gain)
+    bottom = float(model.stabilise(np.array(low))) if low in piles and not natural else -math.inf
+    top = float(model.stabilise(np.array(high))) if high in piles else math.inf
+    if math.isinf(bottom) and math.isinf(top):
+        return None
+    even = abs(skewness(model.stabilise(planes), seen)) < SKEWED
+    return CutOff(bottom, top) if even else None
+
+
+def _cut_off(piles: dict[float, float], *, allowed: bool) -> str:
     """Tell of values that were cut off."""
-    parts = (f"; {share:.0%} of the values are cut off at {end:.6g} and do not count" for end, share in piled.items())
-    return "".join(parts)
+    so = "which is allowed for" if allowed else "and do not count"
+    return "".join(f"; {share:.0%} of the values are cut off at {end:.6g}, {so}" for end, share in piles.items())
 
 
 def _finest(planes: Array, seen: NDArray[np.bool_]) -> float:

@@ -270,7 +270,8 @@ class Preparation:
         """Return a problem with its noise in all detail that is known: what estimates are judged by.
 
         Where an estimate says that photons are few, no transform stabilises them: where nothing is counted, nothing
-        scatters. And what neighbours share counts here even where it is too little to fit by.
+        scatters. Nor does anything beyond the end of the range. And what neighbours share counts here even where it is too
+        little to fit by.
 
         Parameters
         ----------
@@ -287,7 +288,7 @@ class Preparation:
             And whether its noise is near enough to normal, or counted, for errors to be foretold.
         """
         problem = problem.judged()
-        if not self.noise.counts:
+        if self.noise.normal:
             return problem, True
         g, s, m, *spatial = self._stack_shape
         batch = np.zeros((g * m, s, *spatial), np.float32)
@@ -296,10 +297,9 @@ class Preparation:
         stable = self.scaling.inverse(self._from_batch(batch), np.dtype(np.float32))
         variance, light = np.ones(self._stack_shape, np.float32), np.zeros(self._stack_shape, np.float32)
         for index, found in self.noise.each:
+            variance[index] = found.stable_variance(stable[index])
             if isinstance(found.model, PoissonGaussian):
-                truth = found.model.unstabilise(stable[index])
-                variance[index] = found.model.stable_variance(truth)
-                light[index] = (truth - found.model.offset) / found.model.gain
+                light[index] = (found.unstabilise(stable[index]) - found.model.offset) / found.model.gain
         # What is found where it is flat, and so mostly dark, holds the noise that read noise adds there.
         levels = [e.structure.level if e.structure is not None else 1.0 for e in self.noise.estimates]
         flat = np.reshape(np.maximum(levels, 1.0), (g, s, 1, *(1,) * len(spatial)))
@@ -316,7 +316,10 @@ class Preparation:
     ) -> Counted | None:
         """Return the photons of some images, and what a stabilised estimate of all makes of them; ``None`` unless all are whole."""
         photons = np.where(self._seen, np.square(self.scaling.inverse(self._observation) / 2) - ANSCOMBE, 0)
-        alone = all(isinstance(e.model, PoissonGaussian) and e.model.read_noise == 0 for e in self.noise.estimates)
+        alone = all(
+            isinstance(e.model, PoissonGaussian) and e.model.read_noise == 0 and e.ends is None
+            for e in self.noise.estimates
+        )
         if (
             not alone
             or self.noise.correlated
