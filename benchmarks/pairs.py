@@ -536,6 +536,7 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     "cset9_jpeg": partial(_coloured, "cset9_jpeg", _jpeg),
     "cset9_mixed": partial(_coloured, "cset9_mixed", _mixed),
     "cset9_shot": partial(_coloured, "cset9_shot", _shot),
+    "cset9_cut": partial(_coloured, "cset9_cut", _cut),
     "set12_rgb": _in_colour,
     "finer_volume": _finer_volume,
     **{group: partial(_series, group) for group in series.SERIES},
