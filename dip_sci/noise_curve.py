@@ -27,6 +27,14 @@ SOME, AT_LEAST = 8, 32
 CALM = 2.0
 """Standard errors by which the variance of a block may be above what a first model says, for it to count as flat."""
 
+CROOKED, FLAT = 0.2, 0.2
+"""Misfit of a line to the curve above which it is none, where fewer than a share of the blocks hold hardly more than it says: what
+rises is content, as brick walls', and no photons are counted.
+"""
+
+DARK = 0.01
+"""Share of the blocks that are darker than an offset at most."""
+
 CLEAR, ALIKE = 3.0, (0.5, 2.0)
 """Standard errors by which skewness must grow with the brightness, and how, over what the variance's growth foretells."""
 
@@ -115,14 +123,17 @@ def photons(
         The model and the relative standard error of its standard deviations; ``None`` where the
         variance does not rise with the brightness.
     """
-    fit = _through(found, options, lowest)
+    dark = math.inf if blocks is None or len(blocks) == 0 else float(np.quantile(blocks.mean, DARK))
+    fit = _through(found, options, lowest, dark)
     if fit is not None and blocks is not None:
         found = curve(blocks, fit[0])
-        fit = _through(found, options, lowest) or fit
+        fit = _through(found, options, lowest, dark) or fit
     if fit is None:
         return None
     model, error, rise = fit
     told = options.model in ("poisson", "poisson_gaussian") or not (options.offset is options.read_noise is None)
+    if blocks is not None and not told and misfit(found, model) > CROOKED and _calm(blocks, model) < FLAT:
+        return None
     if skewed is None:
         return None if rise < RISE and not told else (model, error)
     model = skewed.split(model)
@@ -131,8 +142,19 @@ def photons(
     return (model, error) if rise >= RISE or told or (even and skewed.agrees(model)) else None
 
 
-def _through(found: Curve, options: NoiseOptions, lowest: float) -> tuple[PoissonGaussian, float, float] | None:
-    """Fit a line to a curve: the model, its relative standard error, and the ratio of the variances at its ends."""
+def _calm(blocks: Blocks, model: PoissonGaussian) -> float:
+    """Share of the blocks that hold hardly more noise than a model says."""
+    judge, _ = HALVES[0]
+    return float(np.mean(blocks.power[:, judge].mean(axis=1) < _bound(model, blocks.mean)))
+
+
+def _through(
+    found: Curve, options: NoiseOptions, lowest: float, dark: float
+) -> tuple[PoissonGaussian, float, float] | None:
+    """Fit a line to a curve: the model, its relative standard error, and the ratio of the variances at its ends.
+
+    No offset that is not given is above how bright dark blocks are.
+    """
     if len(found) < 4:
         return None
     poisson = options.model == "poisson"
@@ -154,7 +176,7 @@ def _through(found: Curve, options: NoiseOptions, lowest: float) -> tuple[Poisso
         offset, read = (read_noise**2 - constant) / gain, read_noise
     else:
         # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels.
-        offset = max(-constant / gain, min(lowest, 0.0))
+        offset = min(max(-constant / gain, min(lowest, 0.0)), dark)
         read = math.sqrt(max(constant + gain * offset, 0.0))
     return Poisson(gain, offset) if poisson else PoissonGaussian(gain, offset, read), error, float(rise)
 
@@ -211,7 +233,8 @@ class Skew:
         error = math.sqrt(float(weight**2 @ np.square(dark - offset)))
         if offset - model.offset < LIKELY * error:
             return model
-        offset = min(offset, float(mean.min()))
+        # No place is darker than without light, be there content in it or none.
+        offset = min(offset, float(np.quantile(self.mean, DARK)))
         variance = model.gain * (offset - model.offset) + model.read_noise**2
         return PoissonGaussian(model.gain, offset, math.sqrt(variance)) if offset > model.offset else model
 
