@@ -264,8 +264,10 @@ def find(
     """
     copied = colours.copies(stack) if colour else None
     if copied is not None:
-        return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear, frames=frames)
-    apart = _found(stack, seen, options, None, volume=volume, linear=linear, frames=frames)
+        return _found(
+            stack[:, :1], seen[:, :1], options, copied, colour=colour, volume=volume, linear=linear, frames=frames
+        )
+    apart = _found(stack, seen, options, None, colour=colour, volume=volume, linear=linear, frames=frames)
     told = options.sigma, options.gain, options.offset, options.read_noise
     if not colour or told != (None,) * 4 or not _may_be_mixed(apart, stack, seen, linear=linear):
         return apart
@@ -280,7 +282,9 @@ def find(
     if apart.cut_off > CUT_OFF:
         whole = _clear(stack, seen, whole)
     whole = np.broadcast_to(whole, stack.shape)
-    mixed = _found(mixing.mix(values), whole, gaussian, mixing, volume=volume, linear=linear, frames=frames)
+    mixed = _found(
+        mixing.mix(values), whole, gaussian, mixing, colour=colour, volume=volume, linear=linear, frames=frames
+    )
     if apart.correlated and mixed.correlated and max(map(abs, mixing.correlation)) < MOSTLY:
         return apart
     estimates = tuple(replace(e, cut_off=apart.cut_off) for e in mixed.estimates)
@@ -328,6 +332,7 @@ def _found(
     options: NoiseOptions,
     mixing: Colours | None,
     *,
+    colour: bool,
     volume: bool,
     linear: bool,
     frames: int,
@@ -339,7 +344,8 @@ def _found(
             return NOTHING_MEASURED
         if rotated is not None and rotated.sd[s] == 0:
             return NoiseEstimate(Gaussian(SILENT * float(rotated.sd.max())), "No noise.")
-        return estimate(stack[g, s], seen[g, s], options, volume=volume, mixed=rotated is not None, frames=frames)
+        mixed, of_many = rotated is not None, colour and stack.shape[1] > 1
+        return estimate(stack[g, s], seen[g, s], options, volume=volume, mixed=mixed, colour=of_many, frames=frames)
 
     found = [one(g, s) for g, s in np.ndindex(*stack.shape[:2])]
     if linear:

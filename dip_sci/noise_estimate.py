@@ -140,6 +140,7 @@ def estimate(
     *,
     volume: bool = False,
     mixed: bool = False,
+    colour: bool = False,
     frames: int = 1,
 ) -> NoiseEstimate:
     """Find the noise model of one image; what the user gave wins.
@@ -156,6 +157,8 @@ def estimate(
         Whether the planes are neighbours in space.
     mixed
         Whether values are mixtures of those that were stored: their steps and ends are no longer seen.
+    colour
+        Whether values are those of a colour: a camera's matrix, which mixes them, leaves less of how skewed photons are.
     frames
         How many images along the first axis follow each other in time, with noise of their own.
 
@@ -186,7 +189,7 @@ def estimate(
     planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
     step = 0.0 if mixed else _step(planes[seen])
-    found = _pointwise(planes, seen, _shots(values, measured, frames), options, step)
+    found = _pointwise(planes, seen, _shots(values, measured, frames), options, step, pure=not colour)
     model, why, error = found.model, found.why, found.error
     spread = None
     if not found.alone:
@@ -293,8 +296,10 @@ def _for_all(spread: Structure | None, shape: tuple[int, ...], frames: int) -> S
     return replace(spread, sd_map=each)
 
 
-def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: NoiseOptions, step: float) -> _Found:
-    """Find how single voxels scatter."""
+def _pointwise(
+    planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: NoiseOptions, step: float, *, pure: bool
+) -> _Found:
+    """Find how single voxels scatter; where values are `pure`, photons are as skewed as counted."""
     given = _from_user(options)
     if given is not None:
         return _Found(given, ", as given", error=None)
@@ -317,7 +322,7 @@ def _pointwise(planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: N
         model, error = magnitudes(rises)
         return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
     unknown = options.offset is options.read_noise is None and options.model in ("auto", "poisson_gaussian")
-    skewed = Skew(*thirds(planes, seen)) if unknown and rises is not None else None
+    skewed = Skew(*thirds(planes, seen)) if unknown and pure and rises is not None else None
     fitted = None
     if rises is not None and options.model != "rician":
         fitted = photons(rises, options, lowest, blocks=blocks, skewed=skewed)
