@@ -11,7 +11,8 @@ from dip_sci import colours
 from dip_sci.colours import SILENT
 from dip_sci.noise import Gaussian, Pointwise, PoissonGaussian, Rician
 from dip_sci.noise_blocks import CUT, EDGE
-from dip_sci.noise_estimate import NoiseEstimate, estimate, piled, rounding
+from dip_sci.noise_ends import piled
+from dip_sci.noise_estimate import NoiseEstimate, estimate, rounding
 from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
@@ -125,7 +126,12 @@ class Findings:
             return found
         names = [", ".join(f"{share:.2f}" for share in row) for row in self.mixing.to] * self.groups
         low, high = self.mixing.correlation
-        ends = f"; {self.cut_off:.0%} of the values are cut off, and do not count" if self.cut_off > 0 else ""
+        allowed = any(e.ends is not None for e in self.first)
+        ends = (
+            f"; {self.cut_off:.0%} of the values are cut off, and do not count"
+            if self.cut_off > 0 and not allowed
+            else ""
+        )
         return [
             f"Colours share noise (correlation {low:.2f} to {high:.2f}), so that it was measured in mixtures of them that do "
             f"not{ends}{', as stabilised' if self.first else ''}.",
@@ -264,10 +270,9 @@ def find(
     """
     copied = colours.copies(stack) if colour else None
     if copied is not None:
-        return _found(
-            stack[:, :1], seen[:, :1], options, copied, colour=colour, volume=volume, linear=linear, frames=frames
-        )
-    apart = _found(stack, seen, options, None, colour=colour, volume=volume, linear=linear, frames=frames)
+        return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear, frames=frames)
+    several = colour and stack.shape[1] > 1
+    apart = _found(stack, seen, options, None, several=several, volume=volume, linear=linear, frames=frames)
     told = options.sigma, options.gain, options.offset, options.read_noise
     if not colour or told != (None,) * 4 or not _may_be_mixed(apart, stack, seen, linear=linear):
         return apart
@@ -282,9 +287,7 @@ def find(
     if apart.cut_off > CUT_OFF:
         whole = _clear(stack, seen, whole)
     whole = np.broadcast_to(whole, stack.shape)
-    mixed = _found(
-        mixing.mix(values), whole, gaussian, mixing, colour=colour, volume=volume, linear=linear, frames=frames
-    )
+    mixed = _found(mixing.mix(values), whole, gaussian, mixing, volume=volume, linear=linear, frames=frames)
     if apart.correlated and mixed.correlated and max(map(abs, mixing.correlation)) < MOSTLY:
         return apart
     estimates = tuple(replace(e, cut_off=apart.cut_off) for e in mixed.estimates)
@@ -332,10 +335,10 @@ def _found(
     options: NoiseOptions,
     mixing: Colours | None,
     *,
-    colour: bool,
     volume: bool,
     linear: bool,
     frames: int,
+    several: bool = False,
 ) -> Findings:
     rotated = mixing if mixing is not None and mixing.rotated else None
 
@@ -344,12 +347,17 @@ def _found(
             return NOTHING_MEASURED
         if rotated is not None and rotated.sd[s] == 0:
             return NoiseEstimate(Gaussian(SILENT * float(rotated.sd.max())), "No noise.")
-        mixed, of_many = rotated is not None, colour and stack.shape[1] > 1
-        return estimate(stack[g, s], seen[g, s], options, volume=volume, mixed=mixed, colour=of_many, frames=frames)
+        mixed = rotated is not None
+        return estimate(
+            *(stack[g, s], seen[g, s], options),
+            volume=volume,
+            mixed=mixed,
+            colour=several,
+            linear=linear,
+            frames=frames,
+        )
 
     found = [one(g, s) for g, s in np.ndindex(*stack.shape[:2])]
     if linear:
-        # What the operator makes of light is in image units, and not what was cut off.
-        found = [replace(e, ends=None) for e in found]
         found = [replace(e, model=Gaussian(e.model.sigma)) if isinstance(e.model, Rician) else e for e in found]
     return Findings(tuple(found), len(stack), mixing)

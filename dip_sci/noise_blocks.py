@@ -34,9 +34,6 @@ _I, _J = np.indices((EDGE, EDGE))
 FINE = _I + _J >= 1.25 * EDGE
 """The finest frequencies, which content hardly reaches."""
 
-COARSE = 9
-"""Frequencies along both axes together from which on hardly any content is as skewed as noise."""
-
 FADED = 0.03
 """Power over the largest below which a frequency holds hardly any noise."""
 
@@ -50,6 +47,9 @@ def halves(edge: int = EDGE) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
 
 
 HALVES = halves()
+
+TURNED = HALVES[0][0] & (_I + _J >= 9)
+"""Frequencies at which a block is the same when turned about its centre, less coarse ones, where most content is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,10 +188,8 @@ def thirds(planes: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array, Array]
     pixels, _ = _pixels(planes[None], seen, EDGE, STEP)
     mean = pixels[0].mean(axis=(1, 2), dtype=np.float64)
     found = _coefficients(pixels[0], mean)
-    even, odd = halves()[0]
-    variance = np.square(found[:, odd], dtype=np.float64).mean(axis=1)
-    kept = even & (_I + _J >= COARSE)
-    alike = idctn(np.where(kept, found, 0), axes=(1, 2), norm="ortho").astype(np.float64)
+    variance = np.square(found[:, HALVES[0][1]], dtype=np.float64).mean(axis=1)
+    alike = idctn(np.where(TURNED, found, 0), axes=(1, 2), norm="ortho").astype(np.float64)
     return mean, variance, (alike**3).mean(axis=(1, 2)) / _share_of_thirds()
 
 
@@ -207,8 +205,7 @@ def skewness(planes: Array, seen: NDArray[np.bool_]) -> float:
 @cache
 def _share_of_thirds() -> float:
     """Say what share of the third cumulant of independent noise the frequencies hold at which it is measured."""
-    measured = waves()[(halves()[0][0] & (_I + _J >= COARSE)).flatten()]
-    flat = measured.reshape(len(measured), -1)
+    flat = waves()[TURNED.flatten()].reshape(int(TURNED.sum()), -1)
     return float(((flat.T @ flat) ** 3).sum(axis=1).mean())
 
 

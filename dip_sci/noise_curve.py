@@ -84,11 +84,16 @@ def _point(group: Blocks, band: NDArray[np.bool_], near: PoissonGaussian | None)
     for judge, measure in HALVES:
         flat = group.flattest(judge, 0.1, FEWEST // 4)
         if near is not None:
-            calm = np.flatnonzero(group.power[:, judge].mean(axis=1) < _bound(near, group.mean))
-            flat = max(flat, calm, key=len)
+            flat = max(flat, np.flatnonzero(_calm(group, judge, near)), key=len)
         pairs.append((group.mean[flat].mean(), group.power[flat][:, measure & band].mean()))
     mean, variance = np.mean(pairs, axis=0)
     return float(mean), float(variance)
+
+
+def _calm(blocks: Blocks, judge: NDArray[np.bool_], model: PoissonGaussian) -> NDArray[np.bool_]:
+    """Say which blocks hold, at one half of the frequencies, hardly more noise than a model says."""
+    calm: NDArray[np.bool_] = blocks.power[:, judge].mean(axis=1) < _bound(model, blocks.mean)
+    return calm
 
 
 def _bound(model: PoissonGaussian, mean: Array) -> Array:
@@ -100,20 +105,20 @@ def _bound(model: PoissonGaussian, mean: Array) -> Array:
 
 
 def photons(
-    found: Curve, options: NoiseOptions, lowest: float, *, blocks: Blocks | None = None, skewed: Skew | None = None
+    found: Curve, blocks: Blocks, options: NoiseOptions, lowest: float, *, skewed: Skew | None = None
 ) -> tuple[PoissonGaussian, float] | None:
     """Fit the line variance = gain * mean + constant (after Foi et al. 2008).
 
     Parameters
     ----------
     found
-        The curve of the image.
+        The curve of the image's blocks.
+    blocks
+        The line is fitted once more to all that hold hardly more noise than it says.
     options
         The recipe's noise group: what it gives of offset and read noise is kept.
     lowest
         The lowest grey level of the image.
-    blocks
-        Those of the image: the line is fitted once more to all that hold hardly more noise than it says.
     skewed
         The skewness of its noise, where that may say that photons are counted, and what of it is read noise.
 
@@ -123,16 +128,16 @@ def photons(
         The model and the relative standard error of its standard deviations; ``None`` where the
         variance does not rise with the brightness.
     """
-    dark = math.inf if blocks is None or len(blocks) == 0 else float(np.quantile(blocks.mean, DARK))
+    if len(found) < 4:
+        return None
+    dark = float(np.quantile(blocks.mean, DARK))
     fit = _through(found, options, lowest, dark)
-    if fit is not None and blocks is not None:
-        found = curve(blocks, fit[0])
-        fit = _through(found, options, lowest, dark) or fit
     if fit is None:
         return None
-    model, error, rise = fit
+    found = curve(blocks, fit[0])
+    model, error, rise = _through(found, options, lowest, dark) or fit
     told = options.model in ("poisson", "poisson_gaussian") or not (options.offset is options.read_noise is None)
-    if blocks is not None and not told and misfit(found, model) > CROOKED and _calm(blocks, model) < FLAT:
+    if not told and misfit(found, model) > CROOKED and _calm(blocks, HALVES[0][0], model).mean() < FLAT:
         return None
     if skewed is None:
         return None if rise < RISE and not told else (model, error)
@@ -142,12 +147,6 @@ def photons(
     return (model, error) if rise >= RISE or told or (even and skewed.agrees(model)) else None
 
 
-def _calm(blocks: Blocks, model: PoissonGaussian) -> float:
-    """Share of the blocks that hold hardly more noise than a model says."""
-    judge, _ = HALVES[0]
-    return float(np.mean(blocks.power[:, judge].mean(axis=1) < _bound(model, blocks.mean)))
-
-
 def _through(
     found: Curve, options: NoiseOptions, lowest: float, dark: float
 ) -> tuple[PoissonGaussian, float, float] | None:
@@ -155,8 +154,6 @@ def _through(
 
     No offset that is not given is above how bright dark blocks are.
     """
-    if len(found) < 4:
-        return None
     poisson = options.model == "poisson"
     read_noise = 0.0 if poisson else options.read_noise
     # Offset and read noise enter the variance only as read_noise**2 - gain * offset.
@@ -173,7 +170,7 @@ def _through(
         offset = options.offset
         read = math.sqrt(max(gain * offset + constant, 0.0)) if read_noise is None else read_noise
     elif read_noise is not None:
-        offset, read = (read_noise**2 - constant) / gain, read_noise
+        offset, read = min((read_noise**2 - constant) / gain, dark), read_noise
     else:
         # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels.
         offset = min(max(-constant / gain, min(lowest, 0.0)), dark)

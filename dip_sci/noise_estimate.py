@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dip_sci import noise_ends
 from dip_sci.errors import ImageError
-from dip_sci.noise import CutOff, Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
+from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
-from dip_sci.noise_blocks import FEWEST, Blocks, cut, fine_level, skewness, thirds
+from dip_sci.noise_blocks import FEWEST, fine_level, thirds
 from dip_sci.noise_counts import counts
 from dip_sci.noise_curve import Curve, Skew, curve, magnitudes, misfit, photons
+from dip_sci.noise_frames import Shots, of_each
 from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import SLIGHT, Structure, by_place, structure
@@ -22,12 +24,10 @@ from dip_sci.noise_structure import SLIGHT, Structure, by_place, structure
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dip_sci.noise import CutOff
     from dip_sci.recipe import NoiseOptions
 
     Array = NDArray[Any]
-
-PILED = 0.005
-"""Share of the voxels at one end of the range from which they are told of."""
 
 QUIET = 0.5
 """Strength of the noise in the flattest spots, over that of the noise that was found, below which this is none.
@@ -48,9 +48,6 @@ taken for empty. It is, too, where neighbours share noise.
 
 LIT = 3.0
 """Magnitude, over sigma, from which on their noise is that of the signal's own part, nearly: of fainter ones it is finer."""
-
-SKEWED = 0.5
-"""Skewness of stabilised noise from which on it is not Gaussian noise that was cut off. That of speckle is 1.1 (its logarithm)."""
 
 UNLIKE = 1.8
 """How many times worse the law of magnitudes may fit the variances than that of photons, which has two more parameters. It fits
@@ -141,6 +138,7 @@ def estimate(
     volume: bool = False,
     mixed: bool = False,
     colour: bool = False,
+    linear: bool = False,
     frames: int = 1,
 ) -> NoiseEstimate:
     """Find the noise model of one image; what the user gave wins.
@@ -159,6 +157,8 @@ def estimate(
         Whether values are mixtures of those that were stored: their steps and ends are no longer seen.
     colour
         Whether values are those of a colour: a camera's matrix, which mixes them, leaves less of how skewed photons are.
+    linear
+        Whether the values stand behind an operator on light: that noise is cut off cannot be allowed for there.
     frames
         How many images along the first axis follow each other in time, with noise of their own.
 
@@ -189,11 +189,11 @@ def estimate(
     planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
     step = 0.0 if mixed else _step(planes[seen])
-    found = _pointwise(planes, seen, _shots(values, measured, frames), options, step, pure=not colour)
+    found = _pointwise(planes, seen, Shots.of(values, measured, frames), options, step, pure=not colour)
     model, why, error = found.model, found.why, found.error
     spread = None
     if not found.alone:
-        stable = _shots(np.where(measured, model.stabilise(values), 0), measured, frames)
+        stable = Shots.of(np.where(measured, model.stabilise(values), 0), measured, frames)
         spread = structure(
             stable.values,
             stable.measured,
@@ -213,7 +213,7 @@ def estimate(
             model, error = _scaled(model, spread.level), math.hypot(spread.error, error)
             spread = replace(spread, level=1.0)
     if error is not None and _open(options) and not _everywhere(model, spread, values, measured, frames):
-        quiet = spots(*_shots(values, measured, frames).flat)
+        quiet = spots(*Shots.of(values, measured, frames).flat)
         if quiet is not None and quiet.level**2 < model.variance(np.median(planes[seen])):
             model, error, spread = Gaussian(quiet.level), SPOTS_ERROR, None
             why = ", from the flattest spots: elsewhere what looks like noise is content"
@@ -222,82 +222,23 @@ def estimate(
             Gaussian(step / math.sqrt(12)),
             f", that of rounding to steps of {step:.4g}: what else there is is weaker",
         )
-    piles = {} if mixed or found.alone else piled(values[measured])
-    ends = _ends(model, piles, planes, seen) if spread is None or spread.sd_map is None else None
+    piles = {} if mixed or found.alone else noise_ends.piled(values[measured])
+    even = not linear and (spread is None or spread.sd_map is None)
+    ends = noise_ends.cut_off(model, piles, planes, seen) if even else None
     if error is None and ends is None:
+        # Of noise that was given, nothing was measured that they could have been left out of.
         piles = {}
     within = "" if error is None else f", within {2 * error:.0%}"
-    sentence = f"{_describe(model)}{within}{why}{_spread_out(spread)}{_cut_off(piles, allowed=ends is not None)}."
-    each = _for_all(spread, values.shape, frames)
-    return NoiseEstimate(model, sentence, each, error or 0.0, sum(piles.values()), ends)
-
-
-@dataclass(frozen=True, eq=False)
-class _Shots:
-    """What noise is measured on: images as they are, or differences of frames that follow each other.
-
-    Attributes
-    ----------
-    values, measured
-        ``(*batch, Y, X)``: differences have the noise of one frame.
-    pair
-        The frames of each difference, as planes ``(N, Y, X)``; ``None`` where they are images.
-    """
-
-    values: Array
-    measured: NDArray[np.bool_]
-    pair: tuple[Array, Array] | None = None
-
-    @property
-    def flat(self) -> tuple[Array, NDArray[np.bool_]]:
-        """As planes ``(N, Y, X)``."""
-        shape = (-1, *self.values.shape[-2:])
-        return self.values.reshape(shape), self.measured.reshape(shape)
-
-    def blocks(self) -> Blocks:
-        """Cut them into blocks."""
-        return cut(*self.flat, pair=self.pair)
-
-    @property
-    def where(self) -> str:
-        """What a report calls their flat parts."""
-        return "flat parts" if self.pair is None else "flat parts of the differences of frames"
-
-
-def _shots(values: Array, measured: NDArray[np.bool_], frames: int) -> _Shots:
-    if frames < 2:
-        return _Shots(values, measured)
-    first = _firsts(frames)
-    series, seen = (part.reshape(-1, frames, *part.shape[1:]) for part in (values, measured))
-    one, next_one, both = series[:, first], series[:, first + 1], seen[:, first] & seen[:, first + 1]
-    # A frame in which nothing varies has no noise to be in a difference.
-    inner = tuple(range(2, one.ndim))
-    vary = np.logical_and.reduce([frame.max(axis=inner) > frame.min(axis=inner) for frame in (one, next_one)])
-    both &= vary.reshape(*vary.shape, *(1,) * len(inner))
-    if not both.any():
-        return _Shots(values, measured)
-    apart = np.where(both, (next_one - one) / math.sqrt(2), 0).reshape(-1, *values.shape[1:])
-    planes = (-1, *values.shape[-2:])
-    return _Shots(apart, both.reshape(apart.shape), (one.reshape(planes), next_one.reshape(planes)))
-
-
-def _firsts(frames: int) -> NDArray[np.intp]:
-    """Return the first frame of each pair: no frame is in two, but where their number is odd."""
-    return np.unique([*range(0, frames - 1, 2), frames - 2])
-
-
-def _for_all(spread: Structure | None, shape: tuple[int, ...], frames: int) -> Structure | None:
-    """Give each frame the map of its pair."""
-    if spread is None or spread.sd_map is None or spread.sd_map.shape == shape:
-        return spread
-    pairs = len(_firsts(frames))
-    at = np.minimum(np.arange(frames) // 2, pairs - 1)
-    each = spread.sd_map.reshape(-1, pairs, *shape[1:])[:, at].reshape(shape)
-    return replace(spread, sd_map=each)
+    sentence = (
+        f"{_describe(model)}{within}{why}{_spread_out(spread)}{noise_ends.words(piles, allowed=ends is not None)}."
+    )
+    if spread is not None and spread.sd_map is not None:
+        spread = replace(spread, sd_map=of_each(spread.sd_map, values.shape, frames))
+    return NoiseEstimate(model, sentence, spread, error or 0.0, sum(piles.values()), ends)
 
 
 def _pointwise(
-    planes: Array, seen: NDArray[np.bool_], shots: _Shots, options: NoiseOptions, step: float, *, pure: bool
+    planes: Array, seen: NDArray[np.bool_], shots: Shots, options: NoiseOptions, step: float, *, pure: bool
 ) -> _Found:
     """Find how single voxels scatter; where values are `pure`, photons are as skewed as counted."""
     given = _from_user(options)
@@ -325,7 +266,7 @@ def _pointwise(
     skewed = Skew(*thirds(planes, seen)) if unknown and pure and rises is not None else None
     fitted = None
     if rises is not None and options.model != "rician":
-        fitted = photons(rises, options, lowest, blocks=blocks, skewed=skewed)
+        fitted = photons(rises, blocks, options, lowest, skewed=skewed)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
     if rises is not None and lit is not None:
@@ -345,7 +286,7 @@ def _pointwise(
     return _Found(Gaussian(_finest(*shots.flat)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
 
 
-def _beside_background(planes: Array, seen: NDArray[np.bool_], shots: _Shots, step: float) -> _Found | None:
+def _beside_background(planes: Array, seen: NDArray[np.bool_], shots: Shots, step: float) -> _Found | None:
     """Find how magnitudes scatter that have a background without signal, or nearly without."""
     empty = background(planes, seen, step)
     if empty is None:
@@ -403,7 +344,7 @@ def _everywhere(
     model: Pointwise, spread: Structure | None, values: Array, measured: NDArray[np.bool_], frames: int
 ) -> bool:
     """Say whether the flattest spots of an image hold noise as it was found."""
-    shots = _shots(np.where(measured, model.stabilise(values), 0), measured, frames)
+    shots = Shots.of(np.where(measured, model.stabilise(values), 0), measured, frames)
     stable, seen = shots.flat
     if spread is not None and spread.sd_map is not None:
         stable = stable / spread.sd_map.reshape(stable.shape)
@@ -461,40 +402,6 @@ def _step(seen: Array) -> float:
     gaps = np.diff(levels)
     gaps = gaps[gaps > 1e-6 * np.ptp(levels)]
     return float(gaps.min()) if gaps.size else 0.0
-
-
-def piled(seen: Array) -> dict[float, float]:
-    """Find values that pile up at an end of the range, where the noise is cut off: their share of all, by that end."""
-    found = {}
-    for end, inwards in ((float(seen.min()), 1), (float(seen.max()), -1)):
-        at_end = int(np.count_nonzero(seen == end))
-        others = seen[seen != end]
-        if at_end < PILED * seen.size or not others.size:
-            continue
-        following = others.min() if inwards > 0 else others.max()
-        # The tail of a distribution thins out towards its end; one that was cut off does not.
-        if at_end > 2 * np.count_nonzero(others == following):
-            found[end] = at_end / seen.size
-    return found
-
-
-def _ends(model: Pointwise, piles: dict[float, float], planes: Array, seen: NDArray[np.bool_]) -> CutOff | None:
-    """Say where stabilised noise is cut off, given where values pile up; ``None`` where it is not known to be."""
-    low, high = float(planes[seen].min()), float(planes[seen].max())
-    # A magnitude has none below 0, and where photons are few and little is added, most pixels have none.
-    natural = isinstance(model, Rician) or (isinstance(model, PoissonGaussian) and model.read_noise < model.gain)
-    bottom = float(model.stabilise(np.array(low))) if low in piles and not natural else -math.inf
-    top = float(model.stabilise(np.array(high))) if high in piles else math.inf
-    if math.isinf(bottom) and math.isinf(top):
-        return None
-    even = abs(skewness(model.stabilise(planes), seen)) < SKEWED
-    return CutOff(bottom, top) if even else None
-
-
-def _cut_off(piles: dict[float, float], *, allowed: bool) -> str:
-    """Tell of values that were cut off."""
-    so = "which is allowed for" if allowed else "and do not count"
-    return "".join(f"; {share:.0%} of the values are cut off at {end:.6g}, {so}" for end, share in piles.items())
 
 
 def _finest(planes: Array, seen: NDArray[np.bool_]) -> float:

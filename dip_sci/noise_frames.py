@@ -1,13 +1,21 @@
-"""Whether frames that follow each other in time share noise."""
+"""The noise of frames that follow each other in time: whether they share it, and what is left of it in their differences."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dip_sci.noise_blocks import cut
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from dip_sci.noise_blocks import Blocks
+
+    Array = NDArray[Any]
 
 SHARED = 0.1
 """Share of the noise that frames may have in common with the next; where it is independent, .05 at most was measured."""
@@ -82,3 +90,67 @@ def _in_cells(power: NDArray[np.float64]) -> NDArray[np.float64]:
     cells = power[..., : rows * CELL, : columns * CELL].reshape(*power.shape[:-2], rows, CELL, columns, CELL)
     found: NDArray[np.float64] = cells.sum(axis=(-3, -1)).ravel()
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Shots:
+    """What noise is measured on: images as they are, or differences of frames that follow each other.
+
+    Attributes
+    ----------
+    values, measured
+        ``(*batch, Y, X)``: differences have the noise of one frame.
+    pair
+        The frames of each difference, as planes ``(N, Y, X)``; ``None`` where they are images.
+    """
+
+    values: Array
+    measured: NDArray[np.bool_]
+    pair: tuple[Array, Array] | None = None
+
+    @classmethod
+    def of(cls, values: Array, measured: NDArray[np.bool_], frames: int) -> Shots:
+        """Return what noise is to be measured on, of images ``(*batch, Y, X)`` of which so many follow each other."""
+        if frames < 2:
+            return cls(values, measured)
+        first = _firsts(frames)
+        series, seen = (part.reshape(-1, frames, *part.shape[1:]) for part in (values, measured))
+        one, next_one, both = series[:, first], series[:, first + 1], seen[:, first] & seen[:, first + 1]
+        # A frame in which nothing varies has no noise to be in a difference.
+        inner = tuple(range(2, one.ndim))
+        vary = np.logical_and.reduce([frame.max(axis=inner) > frame.min(axis=inner) for frame in (one, next_one)])
+        both &= vary.reshape(*vary.shape, *(1,) * len(inner))
+        if not both.any():
+            return cls(values, measured)
+        apart = np.where(both, (next_one - one) / math.sqrt(2), 0).reshape(-1, *values.shape[1:])
+        planes = (-1, *values.shape[-2:])
+        return cls(apart, both.reshape(apart.shape), (one.reshape(planes), next_one.reshape(planes)))
+
+    @property
+    def flat(self) -> tuple[Array, NDArray[np.bool_]]:
+        """As planes ``(N, Y, X)``."""
+        shape = (-1, *self.values.shape[-2:])
+        return self.values.reshape(shape), self.measured.reshape(shape)
+
+    def blocks(self) -> Blocks:
+        """Cut them into blocks."""
+        return cut(*self.flat, pair=self.pair)
+
+    @property
+    def where(self) -> str:
+        """What a report calls their flat parts."""
+        return "flat parts" if self.pair is None else "flat parts of the differences of frames"
+
+
+def _firsts(frames: int) -> NDArray[np.intp]:
+    """Return the first frame of each pair: no frame is in two, but where their number is odd."""
+    return np.unique([*range(0, frames - 1, 2), frames - 2])
+
+
+def of_each(maps: Array, shape: tuple[int, ...], frames: int) -> Array:
+    """Give each frame, of images of a shape, the map of its pair."""
+    if maps.shape == shape:
+        return maps
+    pairs = len(_firsts(frames))
+    at = np.minimum(np.arange(frames) // 2, pairs - 1)
+    return maps.reshape(-1, pairs, *shape[1:])[:, at].reshape(shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -41,8 +41,8 @@ class CutOff:
         The ends, in standard deviations of the noise; infinite where there is none.
     """
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: float
+    high: float
 
     def mean(self, truth: Array) -> Array:
         """Mean of the observation, given the noise-free values."""
@@ -55,16 +55,18 @@ class CutOff:
     def stabilise(self, observed: Array) -> Array:
         """Map observations to a scale on which the noise is as strong beside an end as far from it, nearly.
 
-        Its variance is .5 to 1.1 for noise-free values within the range, and 1 far from the ends.
+        Its variance is .5 to 1.1 for noise-free values within the range, and 1 far from the ends. What lies outside the
+        range all the same, as padding may, stays as far outside.
         """
         table = _table(self.low, self.high)
-        return _as_given(np.interp(observed, table.observed, table.value), observed)
+        inside = np.interp(observed, table.observed, table.value)
+        return _as_given(inside + _beyond(observed, self.low, self.high), observed)
 
     def unstabilise(self, mean: Array) -> Array:
         """Map a denoised image on that scale back, without bias: within the range, as what lies beyond was not seen."""
         table = _table(self.low, self.high)
-        found = np.interp(mean, table.mean, table.truth)
-        return _as_given(np.clip(found, self.low, self.high), mean)
+        inside = np.clip(np.interp(mean, table.mean, table.truth), self.low, self.high)
+        return _as_given(inside + _beyond(mean, table.value[0], table.value[-1]), mean)
 
     def stable_variance(self, mean: Array) -> Array:
         """Variance of stabilised observations, given their mean."""
@@ -82,9 +84,14 @@ class _Table(NamedTuple):
     variance: Array
 
 
-@cache
+@lru_cache(maxsize=64)
 def _table(low: float, high: float) -> _Table:
-    truth = _grid(low, high)
+    left, right = (low, high) if math.isfinite(low) else (high - 2 * INSIDE, high)
+    right = right if math.isfinite(right) else left + 2 * INSIDE
+    middle = (left + right) / 2
+    below = np.linspace(low - OUTSIDE, min(low + INSIDE, middle), POINTS) if low == left else np.array([-FAR])
+    above = np.linspace(max(high - INSIDE, middle), high + OUTSIDE, POINTS) if high == right else np.array([FAR])
+    truth = np.unique(np.concatenate([below, above]))
     observed, variance = _moments(truth, low, high)
     # Beside an end, the slope is that of noise that lies beyond it.
     slope = np.maximum(variance, 1e-9) ** (-POWER / 2)
@@ -92,7 +99,6 @@ def _table(low: float, high: float) -> _Table:
     slope = np.concatenate([slope[:1], slope, slope[-1:]])
     value = np.concatenate([[0.0], np.cumsum((slope[1:] + slope[:-1]) / 2 * np.diff(observed))])
     # Far from the ends, or half way between them, values stay as they are.
-    middle = (max(low, -FAR) + min(high, FAR)) / 2 if math.isfinite(low + high) else _inner(low, high)
     value += middle - np.interp(middle, observed, value)
     normal = np.linspace(-6, 6, 601)
     share = np.exp(-(normal**2) / 2)
@@ -103,23 +109,9 @@ def _table(low: float, high: float) -> _Table:
     return _Table(observed, value, truth, mean, spread)
 
 
-def _inner(low: float, high: float) -> float:
-    """Return a value far from the only end."""
-    return low + INSIDE if math.isfinite(low) else high - INSIDE
-
-
-def _grid(low: float, high: float) -> Array:
-    """Return noise-free values from beyond one end to beyond the other, dense where an end is near."""
-    beside = []
-    if math.isfinite(low):
-        beside.append(np.linspace(low - OUTSIDE, min(low + INSIDE, (low + high) / 2), POINTS))
-    else:
-        beside.append(np.array([-FAR]))
-    if math.isfinite(high):
-        beside.append(np.linspace(max(high - INSIDE, (low + high) / 2), high + OUTSIDE, POINTS))
-    else:
-        beside.append(np.array([FAR]))
-    return np.unique(np.concatenate(beside))
+def _beyond(values: Array, low: float, high: float) -> Array:
+    """How far values are outside a range."""
+    return np.minimum(values - low, 0) + np.maximum(values - high, 0)
 
 
 def _moments(truth: Array, low: float, high: float) -> tuple[Array, Array]:

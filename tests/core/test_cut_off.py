@@ -54,6 +54,24 @@ def test_far_from_the_ends_nothing_changes():
     np.testing.assert_allclose(ends.stable_variance(values), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("ends", ENDS, ids=repr)
+def test_what_lies_outside_the_range_all_the_same_is_not_lost(ends):
+    """Padding of another part of a scan than that in which the noise was found."""
+    outside = np.array(
+        [e + way * far for e, way in ((ends.low, -1), (ends.high, 1)) if abs(e) < 1e4 for far in (0, 0.5, 900)]
+    )
+    np.testing.assert_allclose(ends.unstabilise(ends.stabilise(outside)), outside, atol=1e-6)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_what_is_not_allowed_for_is_not_said_to_be(linear):
+    """Behind a blur, as in deconvolution."""
+    found = estimate(cut(scene(), 30, 0), np.ones((128, 128), bool), NoiseOptions(), linear=linear)
+    assert (found.ends is None) == linear
+    assert ("which is allowed for" in found.sentence) != linear
+    assert ("do not count" in found.sentence) == linear
+
+
 def test_single_precision_stays():
     ends = CutOff(0.0, 4.0)
     for function in (ends.stabilise, ends.unstabilise, ends.stable_variance):
@@ -97,6 +115,7 @@ def test_values_that_pile_up_without_noise_come_back_as_they_were():
     values = 500 + 200 * np.random.default_rng(0).normal(0, 0.05, (96, 96))
     values[:30] = 0
     found = estimate(values, np.ones(values.shape, bool), NoiseOptions())
+    assert found.ends is not None
     np.testing.assert_allclose(found.unstabilise(found.stabilise(values)), values, atol=1e-3)
 
 
