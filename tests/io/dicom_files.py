@@ -15,7 +15,7 @@ def ct_slice(stored, *, position=(0.0, 0.0, 0.0), orientation=(1, 0, 0, 0, 1, 0)
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
     ds.PatientName = "Roe^Jane"
-    ds.PatientID = "secret-4711"
+    ds.PatientID = "secret-xyzzy"
     ds.Modality = "CT"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.SeriesInstanceUID = series or "1.2.3.4"
