@@ -190,38 +190,12 @@ def estimate(
     seen = measured.reshape(planes.shape)
     step = 0.0 if mixed else _step(planes[seen])
     found = _pointwise(planes, seen, Shots.of(values, measured, frames), options, step, pure=not colour)
-    model, why, error = found.model, found.why, found.error
-    spread = None
-    if not found.alone:
-        stable = Shots.of(np.where(measured, model.stabilise(values), 0), measured, frames)
-        spread = structure(
-            stable.values,
-            stable.measured,
-            pair=stable.pair,
-            volume=volume,
-            correlated=None if options.spatial == "auto" else options.spatial == "correlated",
-            given=partial(_stable_variance, model) if error is None or found.whole else None,
-            lit=float(model.stabilise(np.array(LIT * model.sigma))) if isinstance(model, Rician) else None,
-        )
-    if spread is not None and isinstance(model, PoissonGaussian) and not spread.correlated:
-        # No transform quite stabilises few photons: the map would be one of the light.
-        spread = replace(spread, sd_map=None)
-    if spread is not None and error is not None and not found.whole:
-        if isinstance(model, Gaussian):
-            model, error, spread = _scaled(model, spread.level), spread.error, replace(spread, level=1.0)
-        elif spread.correlated:
-            model, error = _scaled(model, spread.level), math.hypot(spread.error, error)
-            spread = replace(spread, level=1.0)
-    if error is not None and _open(options) and not _everywhere(model, spread, values, measured, frames):
-        quiet = spots(*Shots.of(values, measured, frames).flat)
-        if quiet is not None and quiet.level**2 < model.variance(np.median(planes[seen])):
-            model, error, spread = Gaussian(quiet.level), SPOTS_ERROR, None
-            why = ", from the flattest spots: elsewhere what looks like noise is content"
-    if isinstance(model, Gaussian) and error is not None and model.sigma < step / math.sqrt(12):
-        model, why = (
-            Gaussian(step / math.sqrt(12)),
-            f", that of rounding to steps of {step:.4g}: what else there is is weaker",
-        )
+    spread = None if found.alone else _spread(found, values, measured, options, volume=volume, frames=frames)
+    found, spread = _whole(found, spread)
+    if found.error is not None and _open(options) and not _everywhere(found.model, spread, values, measured, frames):
+        found, spread = _in_spots(found, spread, values, measured, frames)
+    found = _at_least_rounding(found, step)
+    model, error = found.model, found.error
     piles = {} if mixed or found.alone else noise_ends.piled(values[measured])
     even = not linear and (spread is None or spread.sd_map is None)
     ends = noise_ends.cut_off(model, piles, planes, seen) if even else None
@@ -229,9 +203,8 @@ def estimate(
         # Of noise that was given, nothing was measured that they could have been left out of.
         piles = {}
     within = "" if error is None else f", within {2 * error:.0%}"
-    sentence = (
-        f"{_describe(model)}{within}{why}{_spread_out(spread)}{noise_ends.words(piles, allowed=ends is not None)}."
-    )
+    about_ends = noise_ends.words(piles, allowed=ends is not None)
+    sentence = f"{_describe(model)}{within}{found.why}{_spread_out(spread)}{about_ends}."
     if spread is not None and spread.sd_map is not None:
         spread = replace(spread, sd_map=of_each(spread.sd_map, values.shape, frames))
     return NoiseEstimate(model, sentence, spread, error or 0.0, sum(piles.values()), ends)
@@ -284,6 +257,66 @@ def _pointwise(
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
     # What remains where the image is too small to say more; efficient to 37 %.
     return _Found(Gaussian(_finest(*shots.flat)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
+
+
+def _spread(
+    found: _Found,
+    values: Array,
+    measured: NDArray[np.bool_],
+    options: NoiseOptions,
+    *,
+    volume: bool,
+    frames: int,
+) -> Structure | None:
+    """Measure how stabilised noise is spread over the image."""
+    model = found.model
+    stable = Shots.of(np.where(measured, model.stabilise(values), 0), measured, frames)
+    spread = structure(
+        stable.values,
+        stable.measured,
+        pair=stable.pair,
+        volume=volume,
+        correlated=None if options.spatial == "auto" else options.spatial == "correlated",
+        given=partial(_stable_variance, model) if found.error is None or found.whole else None,
+        lit=float(model.stabilise(np.array(LIT * model.sigma))) if isinstance(model, Rician) else None,
+    )
+    if spread is not None and isinstance(model, PoissonGaussian) and not spread.correlated:
+        # No transform quite stabilises few photons: the map would be one of the light.
+        return replace(spread, sd_map=None)
+    return spread
+
+
+def _whole(found: _Found, spread: Structure | None) -> tuple[_Found, Structure | None]:
+    """Scale a model that was measured at the finest frequencies to all of the noise."""
+    if spread is None or found.error is None or found.whole:
+        return found, spread
+    if isinstance(found.model, Gaussian):
+        error = spread.error
+    elif spread.correlated:
+        error = math.hypot(spread.error, found.error)
+    else:
+        return found, spread
+    return replace(found, model=_scaled(found.model, spread.level), error=error), replace(spread, level=1.0)
+
+
+def _in_spots(
+    found: _Found, spread: Structure | None, values: Array, measured: NDArray[np.bool_], frames: int
+) -> tuple[_Found, Structure | None]:
+    """Find the noise of the flattest spots, where it is weaker than what was found in blocks."""
+    quiet = spots(*Shots.of(values, measured, frames).flat)
+    if quiet is None or quiet.level**2 >= found.model.variance(np.median(values[measured])):
+        return found, spread
+    why = ", from the flattest spots: elsewhere what looks like noise is content"
+    return _Found(Gaussian(quiet.level), why, SPOTS_ERROR), None
+
+
+def _at_least_rounding(found: _Found, step: float) -> _Found:
+    """Replace Gaussian noise that was measured to be weaker than that of rounding by this."""
+    rounded = step / math.sqrt(12)
+    if found.error is None or not isinstance(found.model, Gaussian) or found.model.sigma >= rounded:
+        return found
+    why = f", that of rounding to steps of {step:.4g}: what else there is is weaker"
+    return replace(found, model=Gaussian(rounded), why=why)
 
 
 def _beside_background(planes: Array, seen: NDArray[np.bool_], shots: Shots, step: float) -> _Found | None:
