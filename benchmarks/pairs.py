@@ -411,6 +411,17 @@ def _cut(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     return np.clip(np.rint(_white(truth, rng, 50)), 0, 255)
 
 
+def _hot(truth: NDArray[Any], rng: np.random.Generator, share: float) -> NDArray[Any]:
+    """White noise, and a share of the voxels brighter by anything between a few times that and far out of range."""
+    hot = rng.random(truth.shape) < share
+    return _white(truth, rng, 15) + hot * rng.uniform(100, 1000, truth.shape)
+
+
+def _heavy(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """Noise of Student's law with three degrees of freedom, of standard deviation 15."""
+    return truth + 15 / math.sqrt(3) * rng.standard_t(3, truth.shape)
+
+
 def _set14(
     group: str,
     add: Callable[[NDArray[Any], np.random.Generator], NDArray[Any]],
@@ -511,6 +522,9 @@ SET14: dict[str, tuple[Callable[[NDArray[Any], np.random.Generator], NDArray[Any
     "set14_shared_15": (partial(_shared, sd=25, fwhm=1.5), "correlated"),
     "set14_shared_25": (partial(_shared, sd=15, fwhm=2.5), "correlated"),
     "set14_cut": (_cut, "white"),
+    "set14_hot": (partial(_hot, share=0.002), "white"),
+    "set14_hotter": (partial(_hot, share=0.01), "white"),
+    "set14_heavy": (_heavy, "white"),
 }
 
 GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {

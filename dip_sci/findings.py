@@ -203,14 +203,25 @@ class Findings:
         sd = np.empty(mixtures.shape, np.float32)
         for index, e in self.each:
             found = e.structure
-            level = 1.0 if found is None else found.level if found.sd_map is None else found.level * found.sd_map
-            sd[index] = np.sqrt(e.variance(mixtures[index])) * level
+            # The model holds all of the noise; flat parts, which are mostly dark, may have less where photons are few.
+            place = 1.0 if found is None or found.sd_map is None else found.sd_map
+            sd[index] = np.sqrt(e.variance(mixtures[index])) * place
         if self.mixing is None:
             return sd
         samples: NDArray[np.float32] = np.sqrt(self.mixing.variance(np.square(sd)))
         for i, e in zip(np.ndindex(*samples.shape[:2]), self.first, strict=False):
             samples[i] *= np.sqrt(e.variance(truth[i]))
         return samples
+
+    def explains(self, truth: Array) -> NDArray[np.float32]:
+        """Return `strength`, that of a photon at least: where there are fewer, single ones stand out of the dark."""
+        lit = np.array(truth)
+        counting = () if self.rotated else self.each
+        for (g, s), e in zip(np.ndindex(*truth.shape[:2]), self.first, strict=True) if self.first else counting:
+            if isinstance(e.model, PoissonGaussian):
+                here = lit[g] if self.samples == 1 else lit[g, s]
+                np.maximum(here, e.model.offset + e.model.gain, out=here)
+        return self.strength(lit)
 
     def stronger(self) -> NDArray[np.float32] | None:
         """Return how much stronger mixtures' noise is at coarse frequencies ``(K,)``: at most as that of the strongest."""

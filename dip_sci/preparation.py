@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dip_sci import findings, interference, noise_frames
+from dip_sci import findings, interference, noise_frames, outliers
 from dip_sci.counted import ANSCOMBE, Counted
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
@@ -34,6 +34,10 @@ MARGIN = 32
 
 COARSE = 3.0
 """Noise in grey levels below which a result in whole numbers loses noticeably: it may be 10 times cleaner."""
+
+LOOKS, RARE = 4, 1e-4
+"""How often outliers are looked for, at most, as more stand out of the noise that is found without the others; and the share of
+them that hardly changes it."""
 
 LARGEST = 1e30
 """Magnitude beyond which float32 arithmetic would overflow."""
@@ -86,6 +90,8 @@ class Preparation:
         Whether there is nothing to restore.
     interference
         Electric hum that was taken out first.
+    outliers
+        Share of the voxels that no noise explains: they count as missing, and are restored by what is around them.
     reach
         How many frames or planes on either side are seen with each.
     in_time
@@ -128,8 +134,10 @@ class Preparation:
         self.constant = not varies.any()
         self._varies = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
         self.in_time = self._shared_in_time(measured)
-        self.noise = self._findings(measured if background is None else _in_background(measured, background))
-        values, seen = self.noise.mixed(values, seen)
+        self.noise, measured = self._explained(measured, background)
+        values, seen = self.noise.mixed(
+            self.layout.stack(self._whole[self._box]), self.layout.stack(measured[self._box])
+        )
         self._stack_shape: tuple[int, ...] = values.shape
         self._place = tuple(slice(b.start * f, b.stop * f) for b, f in zip(self._box, finer, strict=True))
         stable = self.noise.stabilised(values, seen)
@@ -151,6 +159,8 @@ class Preparation:
         other._box = other._place = _box(part, None)
         other._whole, other.interference = other._quiet(measured)
         other._shape = other._whole[other._box].shape
+        if other._minds_outliers:
+            measured = measured & ~other._take_out(self.noise, measured)
         stack = self.layout.stack(other._whole[other._box])
         values, seen = self.noise.mixed(stack, self.layout.stack(measured[other._box]))
         other._stack_shape = values.shape
@@ -173,6 +183,37 @@ class Preparation:
         if tones:
             whole[self._keep] = self.layout.unstack(cleaned, whole[self._keep].shape)
         return whole, tones
+
+    def _explained(
+        self, measured: NDArray[np.bool_], background: NDArray[np.bool_] | None
+    ) -> tuple[Findings, NDArray[np.bool_]]:
+        """Find the noise, and which voxels were measured that it explains."""
+        at = measured if background is None else _in_background(measured, background)
+        noise, explained = self._findings(at), measured
+        self.outliers = 0.0
+        for _ in range(LOOKS if self._minds_outliers else 0):
+            taken = self._take_out(noise, explained)
+            explained = explained & ~taken
+            self.outliers = 1 - float(explained.sum() / measured.sum())
+            if taken.mean() < RARE:
+                break
+            noise = self._findings(at)
+        return noise, explained
+
+    @property
+    def _minds_outliers(self) -> bool:
+        return self.recipe.noise.outliers == "auto" and self.task.minds_noise(self.recipe)
+
+    def _take_out(self, noise: Findings, measured: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Replace voxels that the noise does not explain by one of those around them; return where they were."""
+        there = np.zeros(measured.shape, bool)
+        stack, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
+        found = outliers.find(stack, seen, noise.explains, often=self.outliers > outliers.OFTEN)
+        if found.any():
+            shape = self._whole[self._keep].shape
+            there[self._keep] = self.layout.unstack(found, shape)
+            self._whole[self._keep] = self.layout.unstack(outliers.replaced(stack, seen, found), shape)
+        return there
 
     def _scalings(self, stable: NDArray[Any], values: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[Scaling, Scaling]:
         """Scale stabilised values, and light; mixtures all alike, as a sample's error is made of that of all."""
@@ -414,8 +455,10 @@ class Preparation:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What was found of the noise, in words, then of interference."""
-        return (*self.noise.sentences, *([interference.describe(self.interference)] if self.interference else []))
+        """What was found of the noise, in words, then of interference and outliers."""
+        hum = [interference.describe(self.interference)] if self.interference else []
+        stray = [outliers.describe(self.outliers)] if self.outliers > 0 else []
+        return (*self.noise.sentences, *hum, *stray)
 
     def _noise_sd(self) -> NDArray[np.float32]:
         """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""

@@ -66,6 +66,9 @@ class NoiseOptions(_Group):
     """Whether neighbouring voxels share noise; `auto`: as measured."""
     interference: Literal["auto", "keep"] = "auto"
     """Faint stripes along rows or columns that electric hum leaves all over a scanned image: `auto` takes them out."""
+    outliers: Literal["auto", "keep"] = "auto"
+    """Single voxels, or pairs, that stand out from all around them by more than noise explains (hot and dead pixels, cosmic
+    rays): `auto` fills them in from what is around them."""
 
     @property
     def given(self) -> bool:

@@ -75,6 +75,7 @@ TABLE = {
 ELSEWHERE = {
     "device",
     "noise.interference",
+    "noise.outliers",
     "generator.along",
     "generator.joint_channels",
     "output.known",
@@ -83,7 +84,7 @@ ELSEWHERE = {
     "operator.denoise",
 }
 """Options that no run of this volume can show: one needs another machine, one a larger plane with hum
-(test_interference.py), two frames or channels (test_stacks.py), one what is missing (test_inpainting.py), one a larger image
+(test_interference.py), one hot pixels (test_outliers.py), two frames or channels (test_stacks.py), one what is missing (test_inpainting.py), one a larger image
 (test_tiles.py), two a coarse one (test_super_resolution.py)."""
 
 RESULT = ("reason", "steps", "best_step", "data_terms", "stop_curve", "noise", "clipped")

@@ -21,6 +21,7 @@ OTHER = {
     "noise.read_noise": 3.5,
     "noise.spatial": "correlated",
     "noise.interference": "keep",
+    "noise.outliers": "keep",
     "generator.kind": "hourglass",
     "generator.ndim": "3d",
     "generator.neighbours": 2,
