@@ -163,10 +163,12 @@ class Blur:
     def _spectrum(self, like: Tensor) -> Tensor:
         shape = tuple(like.shape[like.ndim - len(self._axes) :])
         if (shape, like.device) not in self._spectra:
-            # The middle of the point spread function comes to voxel 0.
-            whole = torch.zeros(shape)
-            whole[tuple(slice(n) for n in self._psf.shape)] = self._psf
-            centred = torch.roll(whole, [-r for r in self.reach], dims=tuple(range(whole.ndim)))
+            # The middle of the point spread function comes to voxel 0, and what is larger than the grid goes round.
+            places = [
+                (torch.arange(n) - r) % size for n, r, size in zip(self._psf.shape, self.reach, shape, strict=True)
+            ]
+            centred = torch.zeros(shape)
+            centred.index_put_(torch.meshgrid(*places, indexing="ij"), self._psf, accumulate=True)
             self._spectra[shape, like.device] = torch.fft.rfftn(centred).to(like.device)
         return self._spectra[shape, like.device]
 

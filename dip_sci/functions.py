@@ -41,7 +41,8 @@ def inpaint(
         Non-zero where to fill, of the image's shape or of that of its spatial axes; ``None`` for all
         voxels that are not finite.
     recipe, region, background, cancel, checkpoint
-        As for `denoise`. Known voxels are returned bit-identical, unless ``output.known`` is ``restore``.
+        As for `denoise`. Known voxels are returned bit-identical, unless ``output.known`` is ``restore``, and so are
+        missing ones outside the region.
 
     Returns
     -------

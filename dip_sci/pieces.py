@@ -98,7 +98,7 @@ class Pieces:
     ) -> None:
         self.image, self.task, self.recipe, self.device = image, task, recipe, device
         self.ndim = str(recipe.generator.ndim)
-        self.canvas = task.canvas(image)
+        self.canvas = task.canvas(image, region)
         self.finer = task.finer(image.axes)
         wanted = task.wanted(image, known=recipe.output.known)
         self.wanted = wanted if region is None else wanted & repeated(region, self.finer)

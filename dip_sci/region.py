@@ -142,13 +142,13 @@ def differ(image: Image, region: Image) -> bool:
         voxel = np.linalg.norm(image.affine[:3, :3], axis=0).min()
         return bool(np.abs(off).max() > LEAST * voxel)
     for axis in image.spatial_axes:
-        a, b = _length(image, axis), _length(region, axis)
+        a, b = length(image, axis), length(region, axis)
         if a is not None and b is not None and abs(a - b) > LEAST * a / max(image.size_of(axis) - 1, 1):
             return True
     return False
 
 
-def _length(image: Image, axis: str) -> float | None:
+def length(image: Image, axis: str) -> float | None:
     """Return a spacing in metres, `None` where it or its unit is not known."""
     step, unit = image.spacing_of(axis), image.units[image.axes.index(axis)] if axis in image.axes else None
     return step * METRES[unit] if step is not None and unit in METRES else None
@@ -173,7 +173,7 @@ def _nearest(image: Image, region: Image, name: str) -> Image:
     """Look up, plane by plane, the region's voxel nearest to each of the image's."""
     matrix = voxels_between(image, region, name)
     shape = tuple(image.size_of(a) for a in "ZYX")
-    given = region.array.reshape(tuple(region.size_of(a) for a in "ZYX"))
+    given = as_volume(region.array, region.axes)
     result = np.zeros(shape, given.dtype)
     y, x = np.mgrid[: shape[1], : shape[2]]
     for z in range(shape[0]):
@@ -184,11 +184,23 @@ def _nearest(image: Image, region: Image, name: str) -> Image:
     spatial = image.spatial_axes
     return dataclasses.replace(
         region,
-        array=result.reshape(tuple(image.size_of(a) for a in spatial)),
+        array=from_volume(result, spatial),
         spacing=tuple(image.spacing_of(a) for a in spatial),
         units=tuple(image.units[image.axes.index(a)] for a in spatial),
         affine=image.affine,
     )
+
+
+def as_volume(array: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Bring an array along spatial axes, in whichever order, to Z, Y and X."""
+    moved = array.transpose([axes.index(a) for a in SPATIAL if a in axes])
+    return moved if "Z" in axes else moved[None]
+
+
+def from_volume(volume: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Undo `as_volume`."""
+    flat = volume if "Z" in axes else volume[0]
+    return flat.transpose(["".join(a for a in SPATIAL if a in axes).index(a) for a in axes])
 
 
 def voxels_between(image: Image, region: Image, name: str) -> NDArray[np.float64]:
@@ -208,7 +220,7 @@ def voxels_between(image: Image, region: Image, name: str) -> NDArray[np.float64
     for i, axis in enumerate("XYZ"):
         if axis not in image.spatial_axes:
             continue
-        a, b = _length(image, axis), _length(region, axis)
+        a, b = length(image, axis), length(region, axis)
         if a is None or b is None:
             raise ImageError(
                 f"The {name} cannot be resampled: the voxel size along {axis} of one of the two is not known. "

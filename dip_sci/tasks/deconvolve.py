@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dip_sci.errors import ImageError
-from dip_sci.image import Image
-from dip_sci.tasks.task import Task
+from dip_sci.image import SPATIAL, Image
+from dip_sci.region import length
+from dip_sci.tasks.task import REAL, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,20 +55,21 @@ class Deconvolve(Task):
         image
             What was measured.
         psf
-            The image of a point on the image's grid, its centre in the middle: odd sizes, not negative, of sum 1.
+            The image of a point on the image's grid, its centre in the middle: odd sizes, not negative, of sum 1. An
+            array has the image's spatial axes in their order, or Y and X; an `Image` says which axes it has.
 
         Raises
         ------
         ImageError
             If it is none, or does not fit.
         """
-        array = np.squeeze(psf.array) if isinstance(psf, Image) else np.asarray(psf)
-        depth = len(image.spatial_axes)
-        if array.ndim not in (2, depth):
-            raise ImageError(
-                f"The point spread function has the shape {array.shape}: it needs 2 dimensions"
-                f"{'' if depth == 2 else f' or {depth}'}, as the image has the spatial axes {image.spatial_axes}."
-            )
+        given = _flat(psf) if isinstance(psf, Image) else _as_image(image, np.asarray(psf))
+        axes = "".join(a for a in SPATIAL if a in given.axes)
+        array = given.array.transpose([given.axes.index(a) for a in axes])
+        if not set(axes) <= set(image.axes):
+            raise ImageError(_dimensions(image, array.shape))
+        if array.dtype.kind not in REAL:
+            raise ImageError(f"The point spread function holds values of type {array.dtype}: it needs real numbers.")
         even = [n for n in array.shape if n % 2 == 0]
         if even:
             raise ImageError(
@@ -84,12 +86,9 @@ class Deconvolve(Task):
             raise ImageError(
                 f"The point spread function is not normalised: its sum is {values.sum():.6g}, not 1. Divide it by its sum."
             )
-        spatial = image.spatial_axes[-array.ndim :]
-        larger = [a for a, n in zip(spatial, array.shape, strict=True) if n > 2 * image.size_of(a) - 1]
-        if larger:
+        if any(n > 2 * image.size_of(a) - 1 for a, n in zip(axes, array.shape, strict=True)):
             raise ImageError(f"The point spread function, {array.shape}, is larger than the image, {image.shape}.")
-        if isinstance(psf, Image):
-            _refuse_other_grid(image, psf)
+        _refuse_other_grid(image, given)
         return cls((values / values.sum()).astype(np.float32))
 
     @property
@@ -109,18 +108,55 @@ class Deconvolve(Task):
 
 
 def normalised(psf: Image) -> Image:
-    """Return a point spread function divided by its sum, where that is more than 0."""
+    """Return a point spread function divided by its sum, where that is a number of more than 0."""
+    if psf.dtype.kind not in REAL:
+        return psf
     values = psf.array.astype(np.float64)
     total = float(values.sum())
     return psf.with_array(values / total) if total > 0 else psf
 
 
+def _as_image(image: Image, psf: NDArray[Any]) -> Image:
+    if psf.ndim not in (2, len(image.spatial_axes)):
+        raise ImageError(_dimensions(image, psf.shape))
+    if psf.size == 0:
+        raise ImageError(f"The point spread function is empty: its shape is {psf.shape}.")
+    return Image(psf, image.spatial_axes if psf.ndim == len(image.spatial_axes) else "YX")
+
+
+def _flat(psf: Image) -> Image:
+    """Return a point spread function along its spatial axes, without a Z of one plane."""
+    others = [a for a in psf.axes if a not in SPATIAL and psf.size_of(a) > 1]
+    if others:
+        raise ImageError(
+            f"The point spread function has the axes {psf.axes} and shape {psf.shape}: it may have spatial axes only. Give "
+            "a single channel of it, at a single time, without colours."
+        )
+    axes = "".join(a for a in psf.spatial_axes if a != "Z" or psf.size_of(a) > 1)
+    return Image(
+        np.asarray(psf.array).reshape([psf.size_of(a) for a in axes]),
+        axes,
+        tuple(psf.spacing_of(a) for a in axes),
+        tuple(psf.units[psf.axes.index(a)] for a in axes),
+    )
+
+
+def _dimensions(image: Image, shape: tuple[int, ...]) -> str:
+    depth = len(image.spatial_axes)
+    return (
+        f"The point spread function has the shape {shape}: it needs 2 dimensions{'' if depth == 2 else f' or {depth}'}, as "
+        f"the image has the spatial axes {image.spatial_axes}."
+    )
+
+
 def _refuse_other_grid(image: Image, psf: Image) -> None:
-    for axis in image.spatial_axes:
-        a, b = image.spacing_of(axis), psf.spacing_of(axis)
-        same_unit = axis in psf.axes and psf.units[psf.axes.index(axis)] == image.units[image.axes.index(axis)]
-        if a and b and same_unit and abs(a - b) > 0.02 * a:
+    for axis in psf.axes:
+        steps = [i.spacing_of(axis) for i in (image, psf)]
+        units = [i.units[i.axes.index(axis)] for i in (image, psf)]
+        a, b = steps if units[0] == units[1] else (length(i, axis) for i in (image, psf))
+        if a is not None and b is not None and abs(a - b) > 0.02 * a:
+            own, other = (f"{s:.4g} {u or ''}".rstrip() for s, u in zip(steps, units, strict=True))
             raise ImageError(
-                f"The point spread function's voxels are {b:.4g} apart along {axis}, the image's {a:.4g}: bring it onto the "
+                f"The point spread function's voxels are {other} apart along {axis}, the image's {own}: bring it onto the "
                 "image's grid."
             )

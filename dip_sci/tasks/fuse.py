@@ -10,11 +10,11 @@ import numpy as np
 
 from dip_sci.errors import ImageError
 from dip_sci.image import Image
-from dip_sci.region import differ, voxels_between
-from dip_sci.tasks.task import Task
+from dip_sci.region import as_volume, differ, from_volume, voxels_between
+from dip_sci.tasks.task import REAL, Task
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
 
     from numpy.typing import NDArray
 
@@ -28,8 +28,8 @@ class Fuse(Task):
     Attributes
     ----------
     guides
-        The guide's channels on the image's grid, each of mean 0 and standard deviation 1 and broadcasting against the
-        image; 0 where the guide does not reach.
+        The guide's channels on the image's grid, each of mean 0 and standard deviation 1 where it was measured and
+        broadcasting against the image; 0 where it was not, or does not reach.
     resampled
         Whether it lay on another grid.
     """
@@ -56,18 +56,21 @@ class Fuse(Task):
         ImageError
             If the guide does not fit, does not overlap with the image, or is constant.
         """
-        given = guide if isinstance(guide, Image) else _as_image(image, np.asarray(guide))
-        spatial = "".join(a for a in given.axes if a in image.spatial_axes)
+        given = guide.loaded() if isinstance(guide, Image) else _as_image(image, np.asarray(guide))
+        spatial = image.spatial_axes
         others = [a for a in given.axes if a not in image.spatial_axes and given.size_of(a) > 1]
-        if spatial != image.spatial_axes or any(a not in "CS" for a in others):
+        if not set(spatial) <= set(given.axes) or any(a not in "CS" for a in others):
             raise ImageError(
                 f"The guide has the axes {given.axes} and shape {given.shape}, the image {image.axes} and {image.shape}: "
                 f"a guide needs the image's spatial axes, {image.spatial_axes}, and may have channels besides."
             )
-        first = given.array.transpose(
+        if given.dtype.kind not in REAL:
+            raise ImageError(f"The guide holds values of type {given.dtype}: it needs real numbers.")
+        seen = np.where(given.measured(), given.array, np.nan).astype(np.float32)
+        first = seen.transpose(
             [*map(given.axes.index, _sorted_others(given, spatial)), *map(given.axes.index, spatial)]
         )
-        channels = first.reshape(-1, *(given.size_of(a) for a in spatial)).astype(np.float32)
+        channels = first.reshape(-1, *(given.size_of(a) for a in spatial))
         flat = dataclasses.replace(
             given,
             array=channels[0],
@@ -120,18 +123,29 @@ def _standard(channel: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _linear(image: Image, guide: Image, channel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Interpolate one channel of a guide at the image's voxels; not a number beyond its borders."""
+    """Interpolate one channel of a guide at the image's voxels; not a number where its nearest voxel is none."""
     from scipy.ndimage import affine_transform, gaussian_filter
 
     matrix = voxels_between(image, guide, NAME)[[2, 1, 0, 3]][:, [2, 1, 0, 3]]
-    volume = channel.reshape(tuple(guide.size_of(a) for a in "ZYX"))
+    volume = as_volume(channel, guide.axes)
     # Where the image's voxels are larger, those of the guide are averaged first.
     steps = np.linalg.norm(matrix[:3, :3], axis=1)
     blur = [0.5 * np.sqrt(max(s**2 - 1, 0)) if n > 1 else 0 for s, n in zip(steps, volume.shape, strict=True)]
-    smooth = gaussian_filter(volume, blur, mode="nearest") if any(blur) else volume
     shape = tuple(image.size_of(a) for a in "ZYX")
-    # A single plane has no inside along Z: it counts as far as the next one would lie.
-    single = [int(n == 1) for n in volume.shape]
-    thick = np.pad(smooth, [(s, s) for s in single], mode="edge")
-    found = affine_transform(thick, matrix[:3, :3], matrix[:3, 3] + single, shape, order=1, cval=np.nan)
-    return np.asarray(found, np.float32).reshape(tuple(image.size_of(a) for a in image.spatial_axes))
+
+    def at_voxels(values: NDArray[Any], order: int, beyond: Literal["edge", "constant"]) -> NDArray[Any]:
+        found: NDArray[Any] = affine_transform(
+            np.pad(values, 1, mode=beyond), matrix[:3, :3], matrix[:3, 3] + 1, shape, order=order
+        )
+        return found
+
+    def linear(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        smooth = gaussian_filter(values, blur, mode="nearest") if any(blur) else values
+        return at_voxels(smooth, order=1, beyond="edge")
+
+    measured = np.isfinite(volume)
+    inside = at_voxels(measured.astype(np.uint8), order=0, beyond="constant") > 0
+    # Voxels that were not measured have no share in the mean of their neighbours.
+    weight = np.where(inside, linear(measured.astype(np.float32)), 1)
+    found = np.where(inside, linear(np.where(measured, volume, 0)) / weight, np.nan)
+    return from_volume(found.astype(np.float32), image.spatial_axes)

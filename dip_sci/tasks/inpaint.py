@@ -91,14 +91,15 @@ class Inpaint(Task):
         """See `Task`."""
         return image.measured() & ~self.missing
 
-    def canvas(self, image: Image) -> Image:
+    def canvas(self, image: Image, region: NDArray[np.bool_] | None = None) -> Image:
         """See `Task`: each missing voxel as the nearest known one."""
         array = image.array.copy()
         known = self.measured(image)
-        for index, (_, at) in zip(_slabs(image), _nearest(image, known, self.missing), strict=True):
-            holes = self.missing[index]
+        filled = self.missing if region is None else self.missing & region
+        for index, (_, at) in zip(_slabs(image), _nearest(image, known, filled), strict=True):
+            holes = filled[index]
             array[index][holes] = array[index][tuple(a[holes] for a in at)]
-        valid = None if image.valid is None else image.valid | self.missing
+        valid = None if image.valid is None else image.valid | filled
         return replace(image, array=array, valid=valid)
 
     def fits(self, image: Image, box: tuple[slice, ...]) -> bool:

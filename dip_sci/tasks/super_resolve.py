@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dip_sci.errors import ImageError
 from dip_sci.tasks.grid import finer, repeated
@@ -13,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from dip_sci.image import Image
@@ -46,7 +49,8 @@ class SuperResolve(Task):
         image
             What was measured.
         factor
-            One for Y and X, or one for each spatial axis of the image, in its order.
+            One for Y and X, wherever they are among the image's axes, or one for each spatial axis of the image, in its
+            order.
 
         Raises
         ------
@@ -54,11 +58,12 @@ class SuperResolve(Task):
             If a factor is not a whole number from 1 to 16, all are 1, their number does not fit, or the image is too
             small.
         """
-        given = (
-            (1,) * (len(image.spatial_axes) - 2) + (factor,) * 2 if isinstance(factor, int | float) else tuple(factor)
-        )
-        if any(isinstance(f, bool) or f != int(f) or not 1 <= f <= LARGEST_FACTOR for f in given):
-            raise ImageError(f"Factors must be whole numbers from 1 to {LARGEST_FACTOR}, found {given}.")
+        each = factor.tolist() if isinstance(factor, np.ndarray | np.generic) else factor
+        if isinstance(each, str) or not isinstance(each, Iterable):
+            each = tuple(each if a in "YX" else 1 for a in image.spatial_axes)
+        given = tuple(each)
+        if not all(map(_is_factor, given)):
+            raise ImageError(f"Factors must be whole numbers from 1 to {LARGEST_FACTOR}, found {factor!r}.")
         if len(given) != len(image.spatial_axes):
             raise ImageError(
                 f"{len(given)} factors were given for the spatial axes {image.spatial_axes}: give one for each of them, "
@@ -85,7 +90,7 @@ class SuperResolve(Task):
         """See `Task`."""
         return tuple(self.factors["ZYX".index(a)] if a in "ZYX" else 1 for a in axes)
 
-    def canvas(self, image: Image) -> Image:
+    def canvas(self, image: Image, region: NDArray[np.bool_] | None = None) -> Image:
         """See `Task`: interpolated by cubics; what was not measured as the voxel that it lies in."""
         return finer(image, self.finer(image.axes))
 
@@ -111,3 +116,7 @@ class SuperResolve(Task):
         from dip_sci.operators import Downsample
 
         return Downsample(self.finer(axes), recipe.operator.kernel, spacing)
+
+
+def _is_factor(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and value in range(1, LARGEST_FACTOR + 1)

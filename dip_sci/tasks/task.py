@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
 
+REAL = "biuf"
+"""Kinds of NumPy's types that hold real numbers."""
+
 
 class Task:
     """Remove the noise: what was observed is the image itself. Other tasks say where they differ.
@@ -59,8 +62,16 @@ class Task:
         """Return the voxels of the observation that say something, a boolean array of its shape."""
         return image.measured()
 
-    def canvas(self, image: Image) -> Image:
-        """Return the result's grid, filled by simple means: what is not restored stays so."""
+    def canvas(self, image: Image, region: NDArray[np.bool_] | None = None) -> Image:
+        """Return the result's grid, filled by simple means: what is not restored stays so.
+
+        Parameters
+        ----------
+        image
+            The observation.
+        region
+            Outside of it, values of the image's own grid stay as they are; ``None``: everywhere is inside.
+        """
         return image
 
     def wanted(self, image: Image, *, known: str) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from dip_sci.noise import PoissonGaussian
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling
 from dip_sci.sharpening import sharpen
+from dip_sci.tasks import Deconvolve, normalised
 
 LEARN = {"generator": {"channels": (16, 16, 16)}, "fit": {"steps": 200, "rate": 0.005, "precision": "float32"}}
 
@@ -49,6 +50,45 @@ def test_the_blur_is_a_convolution_that_keeps_constants():
     ones = torch.ones(2, 1, 3, 6, 6, 6)
     volume = Blur(gaussian(1, 3, 3, 3).astype(np.float32), (1.0,) * 3, 0.1)
     torch.testing.assert_close(volume.forward(ones), ones)
+
+
+@pytest.mark.parametrize("sizes", [(9, 5), (13, 15), (23, 27)])
+def test_a_point_spread_function_may_be_larger_than_the_image(sizes):
+    """On a grid that ends where it begins, it goes round; elsewhere an image goes on as at its border."""
+    rng = np.random.default_rng(0)
+    psf = rng.random(sizes).astype(np.float32)
+    psf /= psf.sum()
+    x = rng.random((12, 14)).astype(np.float32)
+    blur, y = Blur(psf, (1.0, 1.0), 0.1), torch.from_numpy(x)[None, None]
+    np.testing.assert_allclose(blur.forward(y)[0, 0].numpy(), convolve(x, psf, mode="nearest"), atol=1e-5)
+    around = np.fft.rfftn(convolve(np.pad([[1.0]], ((0, 11), (0, 13))), psf, mode="wrap"))
+    wanted = np.fft.irfftn(np.fft.rfftn(x) * np.sqrt(1.1 / (np.abs(around) ** 2 + 0.1)), s=x.shape, axes=(0, 1))
+    np.testing.assert_allclose(blur.evened(y)[0, 0].numpy(), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "sizes", "axes"), [((12, 24, 24), (13, 5, 5), "ZYX"), ((32, 40), (63, 5), "YX")])
+def test_the_blur_of_an_image_smaller_than_it_is_undone(shape, sizes, axes):
+    image = noisy(*shape, axes=axes)
+    result = deconvolve(image, gaussian(1, *sizes), tiny(output={"classical": "blend"})).image
+    assert result.shape == image.shape
+    assert np.isfinite(result.array).all()
+
+
+def test_a_point_spread_function_has_the_axes_that_it_names():
+    """An array has those of the image, in their order."""
+    psf, image = gaussian((0.5, 1, 2), 3, 5, 7), noisy(24, 26, 9, axes="XYZ")
+    for given in (psf.T, Image(psf.T, "XYZ"), Image(psf, "ZYX"), Image(psf[None, ..., None], "TZYXS")):
+        np.testing.assert_allclose(Deconvolve.of(image, given).psf, psf, rtol=1e-5)
+    plane = gaussian((1, 2), 5, 7)
+    for given in (plane, Image(plane, "YX"), Image(plane.T, "XY"), Image(plane[None], "ZYX")):
+        np.testing.assert_allclose(Deconvolve.of(image, given).psf, plane, rtol=1e-5)
+
+
+@pytest.mark.parametrize("axes", ["TYX", "CYX", "YXS"])
+def test_a_point_spread_function_of_several_channels_is_refused(axes):
+    psf = np.full((3, 3, 3), 1 / 27)
+    with pytest.raises(ImageError, match=f"has the axes {axes}.*spatial axes only"):
+        deconvolve(noisy(9, 24, 24, axes="ZYX"), Image(psf, axes), tiny())
 
 
 def test_behind_a_detector_light_is_stabilised_after_the_operator():
@@ -226,6 +266,8 @@ def test_what_is_blurred_reaches_over_a_patch():
         (gaussian(1, 5), "dimensions"),
         (gaussian(1, 3, 5, 5), "dimensions"),
         (gaussian(1, 65, 65), "larger than the image"),
+        (gaussian(1, 5, 5) + 0j, "complex128"),
+        (normalised(Image(gaussian(1, 5, 5) + 0j, "YX")), "complex128"),
     ],
 )
 def test_a_point_spread_function_that_is_none_is_refused(psf, words):
@@ -233,11 +275,25 @@ def test_a_point_spread_function_that_is_none_is_refused(psf, words):
         deconvolve(noisy(32, 32), psf, tiny())
 
 
-def test_a_point_spread_function_on_another_grid_is_refused():
+@pytest.mark.parametrize(
+    ("step", "unit", "words"),
+    [
+        (0.1, "micrometer", "0.1 micrometer apart along Y, the image's 0.2 micrometer"),
+        (100, "nanometer", "100 nanometer apart along Y, the image's 0.2 micrometer"),
+        (0.2, "nanometer", "0.2 nanometer apart"),
+    ],
+)
+def test_a_point_spread_function_on_another_grid_is_refused(step, unit, words):
     image = noisy(32, 32, spacing=(0.2, 0.2), units=("micrometer",) * 2)
-    psf = Image(gaussian(1, 5, 5), "YX", (0.1, 0.1), ("micrometer",) * 2)
-    with pytest.raises(ImageError, match="apart along Y"):
+    psf = Image(gaussian(1, 5, 5), "YX", (step, step), (unit,) * 2)
+    with pytest.raises(ImageError, match=words):
         deconvolve(image, psf, tiny())
+
+
+@pytest.mark.parametrize(("step", "unit"), [(200, "nanometer"), (0.202, "micrometer"), (5, None), (None, None)])
+def test_a_point_spread_function_on_the_same_grid_or_on_none_known_is_not(step, unit):
+    image = noisy(32, 32, spacing=(0.2, 0.2), units=("micrometer",) * 2)
+    assert Deconvolve.of(image, Image(gaussian(1, 5, 5), "YX", (step, step), (unit,) * 2)).psf.shape == (5, 5)
 
 
 def test_dimensions_that_contradict_each_other_are_refused():

@@ -64,6 +64,57 @@ def test_a_guide_on_another_grid_is_interpolated():
     np.testing.assert_allclose(found[inside], slope * wanted[inside] + start, atol=1e-3)
 
 
+MM = ("millimeter",) * 3
+
+
+@pytest.mark.parametrize("step", [1, 2], ids=["same", "coarser"])
+@pytest.mark.parametrize("axes", ["ZYX", "XYZ"])
+def test_axes_go_by_their_names_and_not_by_their_order(axes, step):
+    """An image stored along X, Y, Z, and a guide stored either way, on the same grid or on another."""
+    image = Image(scene(6, 20, 24), "ZYX", (3.0, 1.0, 1.0), MM)
+    guide = Image(scene(6, 20, 24)[:, ::step, ::step], "ZYX", (3.0, step, step), MM)
+    wanted = Fuse.of(image, guide)
+    turned = Image(image.array.T, "XYZ", (1.0, 1.0, 3.0), MM)
+    other = guide if axes == "ZYX" else Image(guide.array.T, "XYZ", (step, step, 3.0), MM)
+    found = Fuse.of(turned, other)
+    assert found.resampled is wanted.resampled is (step > 1)
+    np.testing.assert_allclose(found.guides[0].T, wanted.guides[0], atol=1e-5)
+
+
+def test_to_its_borders_a_coarser_guide_counts():
+    """In the outer half of a border's voxels, as the border's voxels."""
+    place = {"axes": "YX", "units": MM[:2]}
+    image = noisy(24, 24, spacing=(1.0, 1.0), **place)
+    columns = np.broadcast_to(np.arange(6.0), (6, 6))
+    (found,) = Fuse.of(image, Image(columns, spacing=(4.0, 4.0), **place)).guides
+    assert found.all()
+    at = (np.arange(24) + 0.5) / 4 - 0.5
+    wanted = np.clip(at, 0, 5)
+    np.testing.assert_allclose(found, np.broadcast_to((wanted - wanted.mean()) / wanted.std(), (24, 24)), atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [1, 2, 0.5], ids=["same", "coarser", "finer"])
+@pytest.mark.parametrize("how", ["padding", "nan"])
+def test_what_was_not_measured_of_a_guide_is_absent(step, how):
+    place = {"axes": "YX", "units": MM[:2]}
+    image = noisy(32, 32, spacing=(1.0, 1.0), **place)
+    n = int(32 / step)
+    values = scene(n, n).astype(np.float32)
+    valid = np.ones((n, n), bool)
+    valid[:, : n // 4] = False
+    if how == "padding":
+        guide = Image(np.where(valid, values, -2000), spacing=(step, step), valid=valid, **place)
+    else:
+        guide = Image(np.where(valid, values, np.nan), spacing=(step, step), **place)
+    whole = Image(np.where(valid, values, values[:, n // 4 :][:, :1]), spacing=(step, step), **place)
+    (found,) = Fuse.of(image, guide).guides
+    assert not found[:, :8].any()
+    np.testing.assert_allclose((found[:, 8:].mean(), found[:, 8:].std()), (0, 1), atol=1e-4)
+    # As if the guide went on as at the border of what was measured.
+    wanted = Fuse.of(image, whole).guides[0][:, 8:]
+    np.testing.assert_allclose(found[:, 8:], (wanted - wanted.mean()) / wanted.std(), atol=0.05)
+
+
 def test_channels_of_a_guide_count_each():
     image = noisy(2, 24, 24, axes="TYX")
     guide = Image(np.stack([scene(24, 24, seed=k) for k in range(3)], axis=-1), "YXS")
@@ -87,8 +138,9 @@ def far_away():
         (Image(scene(8, 32, 32), "ZYX"), "axes ZYX"),
         (Image(scene(30, 30), "YX"), "cannot be resampled"),
         (np.full((32, 32), np.nan), "do not overlap"),
+        (scene(32, 32) + 1j, "complex128"),
     ],
-    ids=["constant", "shape", "axes", "unplaced", "empty"],
+    ids=["constant", "shape", "axes", "unplaced", "empty", "complex"],
 )
 def test_a_guide_that_makes_no_sense_is_refused(guide, words):
     with pytest.raises(ImageError, match=words):

@@ -1,5 +1,7 @@
 """Inpainting: what is missing is filled, what is known stays, and a mask that makes no sense is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scenes import noisy, scene, tiny
@@ -96,15 +98,31 @@ def test_a_large_hole_is_left_to_the_prior_alone():
     assert report.task == "inpaint"
 
 
-def test_outside_the_region_holes_are_filled_by_the_nearest_value_only():
+def test_outside_the_region_holes_stay_as_they_are():
     missing = holes(32, 32)
     region = np.zeros((32, 32), bool)
     region[8:20, 8:20] = True
     image = noisy(32, 32)
     result = inpaint(image, missing, tiny(), region=region).image.array
-    plain = nearest(image, missing)
-    np.testing.assert_array_equal(result[~region], plain[~region])
-    assert (result != plain)[region & missing].all()
+    np.testing.assert_array_equal(result[~(region & missing)], image.array[~(region & missing)])
+    assert (result != image.array)[region & missing].all()
+    # Where the region only counts more, all is filled.
+    everywhere = inpaint(image, missing, tiny(output={"outside": "restore"}), region=region).image.array
+    assert (everywhere != image.array)[missing].all()
+
+
+def test_outside_the_region_what_is_not_finite_or_padding_stays_so():
+    image = noisy(32, 32)
+    broken = image.array.astype(np.float32)
+    broken[::4, 3:] = np.nan
+    valid = np.ones((32, 32), bool)
+    valid[:, :3] = False
+    region = np.zeros((32, 32), bool)
+    region[8:20] = True
+    result = inpaint(replace(image, array=broken, valid=valid), recipe=tiny(), region=region).image
+    np.testing.assert_array_equal(result.array[~region], broken[~region])
+    assert np.isfinite(result.array[region]).all()
+    np.testing.assert_array_equal(result.valid, valid)
 
 
 def test_a_constant_image_is_filled_with_its_constant():

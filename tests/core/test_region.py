@@ -61,6 +61,21 @@ def test_a_grid_turned_and_flipped_gives_the_same_voxels(order, signs, offset):
     np.testing.assert_array_equal(on_grid(image, mask, resample=True).array, image.array)
 
 
+@given(st.permutations("ZYX"), st.permutations("ZYX"))
+def test_axes_go_by_their_names_where_a_mask_is_resampled(stored, given):
+    """The image's axes in one order, those of the mask in another."""
+    mask = _image((2, 3, 4), (4.0, 2.0, 2.0))
+    wanted = on_grid(_image(), mask, resample=True).array
+
+    def turned(image, order):
+        at = [image.axes.index(a) for a in order]
+        return Image(image.array.transpose(at), "".join(order), tuple(image.spacing[k] for k in at), MM)
+
+    found = on_grid(turned(_image(), stored), turned(mask, given), resample=True)
+    assert found.axes == "".join(stored)
+    np.testing.assert_array_equal(found.array, wanted.transpose(["ZYX".index(a) for a in stored]))
+
+
 def test_outside_the_mask_is_nothing():
     affine = np.eye(4)
     affine[0, 3] = 3

@@ -14,6 +14,7 @@ from dip_sci.image import Image
 from dip_sci.operators import Downsample
 from dip_sci.resampling import matrix, resample
 from dip_sci.supervision_scale import SHARES, Resample
+from dip_sci.tasks import SuperResolve
 
 LEARN = {"generator": {"channels": (16, 16)}, "fit": {"steps": 150, "rate": 0.004, "precision": "float32"}}
 
@@ -177,6 +178,27 @@ def test_several_channels_frames_and_colours():
     assert (result.shape, result.axes, result.dtype) == ((2, 3, 48, 48, 3), "TCYXS", np.uint8)
 
 
+@pytest.mark.parametrize("axes", ["XYZ", "YXZ", "ZXY"])
+def test_a_single_factor_is_for_rows_and_columns_wherever_they_are(axes):
+    image = Image(scene(9, 24, 26).astype(np.float32), "ZYX", (3.0, 1.0, 1.0))
+    order = ["ZYX".index(a) for a in axes]
+    turned = Image(image.array.transpose(order), axes, tuple(image.spacing[k] for k in order))
+    wanted, found = (super_resolve(i, 2, tiny(fit={"steps": 0})).image for i in (image, turned))
+    assert wanted.shape == (9, 48, 52)
+    assert found.spacing == tuple(wanted.spacing[k] for k in order)
+    np.testing.assert_allclose(found.array, wanted.array.transpose(order), atol=1e-3)
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "XYZ"])
+def test_factors_are_in_the_order_of_the_axes(axes):
+    assert SuperResolve.of(noisy(24, 24, 24, axes=axes), (3, 1, 2)).finer(axes) == (3, 1, 2)
+
+
+@pytest.mark.parametrize("factor", [2.0, np.int64(2), np.float32(2), np.array(2), [2, 2], np.array([2, 2])])
+def test_whole_numbers_of_any_type_are_factors(factor):
+    assert SuperResolve.of(noisy(24, 24), factor).factors == (1, 2, 2)
+
+
 def test_padding_stays_padding_and_outside_the_region_it_is_interpolated():
     valid = np.ones((32, 32), bool)
     valid[:8] = False
@@ -205,6 +227,13 @@ def test_seeds_give_a_spread_on_the_finer_grid():
         (-2, "whole numbers"),
         (2.5, "whole numbers"),
         ((2, 2.5), "whole numbers"),
+        (np.float32(2.5), "whole numbers"),
+        (math.nan, "whole numbers"),
+        (math.inf, "whole numbers"),
+        (True, "whole numbers"),
+        (None, "whole numbers"),
+        ("2", "whole numbers"),
+        ((2, "x"), "whole numbers"),
         ((2, 2, 2), "3 factors were given"),
         (1, "All factors are 1"),
         (17, "from 1 to 16"),
