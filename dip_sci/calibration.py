@@ -81,6 +81,16 @@ class Calibration:
         """The recipe's noise group."""
         return {"model": self.model.name, **asdict(self.model)}
 
+    def doubts(self, image: Image) -> tuple[str, ...]:
+        """Say why an image may be of another camera: it is larger than the frames, and so no part of one."""
+        size, frame = tuple(map(image.size_of, "YX")), self.shape
+        if size[0] <= frame[0] and size[1] <= frame[1]:
+            return ()
+        return (
+            f"The noise of the camera was measured on frames of {frame[0]} x {frame[1]} pixels; the image has "
+            f"{size[0]} x {size[1]}. Make sure that it is of the same camera, with the same settings.",
+        )
+
     def text(self) -> str:
         """Return the text of a YAML file: a recipe with this noise, and in comments what `load` needs besides."""
         import yaml
@@ -122,7 +132,8 @@ class Calibration:
         try:
             facts = yaml.safe_load(next(line for line in lines if line.startswith(FACTS)).removeprefix(FACTS))
             named = {name: getattr(noise, name) for name in ("gain", "offset", "read_noise")}
-            facts = facts | named | {"shape": tuple(facts["shape"]), "sentence": lines[0].removeprefix("# ")}
+            rows, columns = map(int, facts["shape"])
+            facts = facts | named | {"shape": (rows, columns), "sentence": lines[0].removeprefix("# ")}
             if None in named.values() or facts.keys() != {f.name for f in fields(cls)}:
                 raise ValueError
             return cls(**facts)

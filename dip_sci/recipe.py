@@ -43,6 +43,14 @@ BELONGS = {
 }
 """Which generators have what an option of theirs sets."""
 
+TAKEN_BY = {
+    "sigma": ("gaussian", "rician"),
+    "gain": ("poisson_gaussian", "poisson"),
+    "offset": ("poisson_gaussian", "poisson"),
+    "read_noise": ("poisson_gaussian",),
+}
+"""Which noise models have what an option of theirs sets."""
+
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -77,15 +85,13 @@ class NoiseOptions(_Group):
 
     @model_validator(mode="after")
     def _one_model(self) -> NoiseOptions:
-        camera = [name for name in ("gain", "offset", "read_noise") if getattr(self, name) is not None]
-        if camera and (self.model in ("gaussian", "rician") or self.sigma is not None):
-            raise ValueError(
-                f"noise.{camera[0]} belongs to poisson_gaussian, noise.sigma to gaussian and rician: give one of them"
-            )
-        if self.model in ("poisson", "poisson_gaussian") and self.sigma is not None:
-            raise ValueError(f"noise.sigma belongs to gaussian and rician; {self.model} takes gain and offset")
-        if self.model == "poisson" and self.read_noise is not None:
-            raise ValueError("noise.read_noise belongs to poisson_gaussian; poisson has none")
+        given = [name for name in TAKEN_BY if getattr(self, name) is not None]
+        for name in given:
+            if self.model not in ("auto", *TAKEN_BY[name]):
+                raise ValueError(f"noise.{name} belongs to {' and '.join(TAKEN_BY[name])}; {self.model} has none")
+        if "sigma" in given and len(given) > 1:
+            one, other = (" and ".join(TAKEN_BY[name]) for name in (given[1], "sigma"))
+            raise ValueError(f"noise.{given[1]} belongs to {one}, noise.sigma to {other}: give one of them")
         return self
 
 
@@ -346,8 +352,14 @@ class Recipe(_Group):
         path.write_text(text + ("" if text.endswith("\n") else "\n"), encoding="utf-8")
 
     def merged(self, changes: dict[str, Any], *, where: str = "the options") -> Recipe:
-        """Return this recipe with some options replaced, given as nested dictionaries."""
-        return Recipe.parse(_merge(self.model_dump(exclude_unset=True), changes), where=where)
+        """Return this recipe with some options replaced, given as nested dictionaries.
+
+        Where they are of another noise model than this recipe's, they replace its model and what belongs to it, too.
+        """
+        base = self.model_dump(exclude_unset=True)
+        if isinstance(changes.get("noise"), dict):
+            base["noise"] = _compatible(base.get("noise", {}), changes["noise"])
+        return Recipe.parse(_merge(base, changes), where=where)
 
 
 def options() -> dict[str, Any]:
@@ -367,6 +379,24 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     for key, value in changes.items():
         out[key] = _merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
     return out
+
+
+def _compatible(noise: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return noise options without those that no model has together with the changes."""
+    said = _said(changes)
+    models = {model for taken in TAKEN_BY.values() for model in taken}
+    models = models.intersection(*(_models(name, value) for name, value in said.items()))
+    return {name: value for name, value in noise.items() if name not in _said(noise) or models & _models(name, value)}
+
+
+def _said(noise: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the noise options that say which model it is."""
+    return {k: v for k, v in noise.items() if k in ("model", *TAKEN_BY) and v not in (None, "auto")}
+
+
+def _models(name: str, value: Any) -> set[str]:
+    """Return the noise models that have an option."""
+    return {str(value)} if name == "model" else set(TAKEN_BY[name])
 
 
 def explain(error: ValidationError) -> str:
@@ -389,4 +419,7 @@ def _explain(error: dict[str, Any]) -> str:
         ]
         return f"unknown option {place!r}" + (f", did you mean {near[0]!r}?" if near else "")
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        # What is wrong with a group as a whole names its options itself.
+        return str(message)
     return f"{place}: {message[:1].lower()}{message[1:]}, found {error['input']!r}"

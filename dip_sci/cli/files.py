@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from dip_sci import __version__, io
-from dip_sci.cli.program import EXIT_OK, AsJson, Options, RecipeFile, app, recipe_of
+from dip_sci.cli.program import EXIT_OK, AsJson, Options, RecipeFile, app, doubted, recipe_of
 from dip_sci.cli.screen import duration, screen
 from dip_sci.io.target import Target
 
@@ -89,7 +89,8 @@ def info(
         Print it as JSON.
     """
     image = io.read(source, axes=axes, series=series)
-    facts = _facts(image, recipe_of(recipe, options))
+    chosen = recipe_of(recipe, options)
+    facts = _facts(doubted(image, recipe, chosen), chosen)
     if as_json:
         print(json.dumps(facts, indent=1))  # noqa: T201
         return EXIT_OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
@@ -14,6 +14,9 @@ from dip_sci import __version__
 from dip_sci.cli.screen import screen
 from dip_sci.errors import DipSciError, RecipeError
 from dip_sci.recipe import Recipe, explain
+
+if TYPE_CHECKING:
+    from dip_sci.image import Image
 
 # Threads that spin while they wait slow a fit down several times wherever something else uses the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -46,6 +49,20 @@ AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 def recipe_of(file: Path | None, options: Recipe | None) -> Recipe:
     """Read a recipe, if there is a file; the options of the command line win."""
     return (Recipe() if file is None else Recipe.load(file)).merged(given(options))
+
+
+def doubted(image: Image, file: Path | None, recipe: Recipe) -> Image:
+    """Return the image with a note, if the recipe's file is a calibration that seems to be of another camera."""
+    from dip_sci.calibration import Calibration
+
+    if file is None:
+        return image
+    try:
+        found = Calibration.load(file)
+    except RecipeError:
+        return image
+    used = any(getattr(recipe.noise, name) == getattr(found, name) for name in ("gain", "offset", "read_noise"))
+    return image.with_notes(*found.doubts(image)) if used else image
 
 
 def given(options: Recipe | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dip_sci.cli.program import (
     Switch,
     Verbose,
     app,
+    doubted,
     recipe_of,
 )
 from dip_sci.cli.screen import say, tell, watch
@@ -160,6 +161,7 @@ def _restore(source: Path, common: Common, options: Recipe | None, **task: Any) 
     job = Job(source, recipe=recipe_of(common.recipe, options), **given, **task)
     with logs.shown(say, wanted=common.verbose):
         opened, cancel = Opened(job), threading.Event()
+        opened.image = doubted(opened.image, common.recipe, job.recipe)
         result = watch(opened.restore(cancel), cancel, quiet=common.as_json)
         record = opened.write(result)
     if common.as_json:

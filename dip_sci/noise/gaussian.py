@@ -64,6 +64,10 @@ class Gaussian:
         """See `Pointwise`."""
         return pair(observed, strength, self.sigma * normal(observed.shape))
 
+    def likely_variance(self, truth: Array) -> Array:
+        """See `Pointwise`."""
+        return self.variance(truth)
+
     def negative_log_likelihood(self, observed: Array, truth: Array) -> float:
         """See `NoiseModel`."""
         return gaussian_nll(observed, truth, np.full((), self.sigma**2))

@@ -112,13 +112,13 @@ class PoissonGaussian:
         variance = np.maximum(self.gain * (observed - self.offset) + self.read_noise**2, 0)
         return pair(observed, strength, np.sqrt(variance) * normal(observed.shape))
 
-    def negative_log_likelihood(self, observed: Array, truth: Array) -> float:
-        """See `NoiseModel`: ``(y - x)**2 / (2 v) + log(2 pi v) / 2`` with v the variance at the truth x.
+    def likely_variance(self, truth: Array) -> Array:
+        """See `Pointwise`: without read noise the truth counts as a thousandth of a photon at least."""
+        return np.maximum(self.variance(truth), 1e-3 * self.gain**2)
 
-        Without read noise the truth counts as a thousandth of a photon at least.
-        """
-        variance = np.maximum(self.variance(truth), 1e-3 * self.gain**2)
-        return gaussian_nll(observed, self.mean(truth), variance)
+    def negative_log_likelihood(self, observed: Array, truth: Array) -> float:
+        """See `NoiseModel`: ``(y - x)**2 / (2 v) + log(2 pi v) / 2`` with v the `likely_variance` at the truth x."""
+        return gaussian_nll(observed, self.mean(truth), self.likely_variance(truth))
 
     def _photons(self, truth: Array) -> Array:
         return np.maximum(truth - self.offset, 0) / self.gain

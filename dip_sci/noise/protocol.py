@@ -88,3 +88,7 @@ class Pointwise(NoiseModel, Protocol):
     def couple(self, observed: Array, strength: float, normal: Normal) -> tuple[Array, Array]:
         """Split as `split`, adding and taking away a normal field scaled to the noise."""
         ...
+
+    def likely_variance(self, truth: Array) -> Array:
+        """Variance that a Gaussian likelihood goes by: `variance`, but never 0."""
+        ...

@@ -103,6 +103,10 @@ class Rician:
         one, other = pair(self.stabilise(observed), strength, normal(observed.shape))
         return self._magnitude(one), self._magnitude(other)
 
+    def likely_variance(self, truth: Array) -> Array:
+        """See `Pointwise`."""
+        return self.variance(truth)
+
     def negative_log_likelihood(self, observed: Array, truth: Array) -> float:
         """See `NoiseModel`: exact; a magnitude of 0, which only rounding gives, counts as a thousandth of sigma."""
         m, nu = np.maximum(observed / self.sigma, 1e-3), self._snr(truth)

@@ -36,7 +36,7 @@ class Structured:
         centre. Its symmetric part counts, and negative values of its spectrum count as 0.
         ``None``: independent from voxel to voxel.
     sd_map
-        Factor on the noise's standard deviation, broadcast to the image. It is exact for Gaussian
+        Factor on the noise's standard deviation, above 0, broadcast to the image. It is exact for Gaussian
         noise. For other models it scales the normal score of which the noise is the quantile,
         which scales the stabilised deviation and keeps the median. ``None``: 1 everywhere.
     """
@@ -48,8 +48,8 @@ class Structured:
     def __post_init__(self) -> None:
         if self.correlation is not None:
             _check_correlation(self.correlation)
-        if self.sd_map is not None and not ((self.sd_map >= 0) & np.isfinite(self.sd_map)).all():
-            raise ValueError("sd_map must hold finite factors of 0 or more.")
+        if self.sd_map is not None and not (np.greater(self.sd_map, 0) & np.isfinite(self.sd_map)).all():
+            raise ValueError("sd_map must hold finite factors above 0.")
 
     @property
     def name(self) -> str:
@@ -93,11 +93,12 @@ class Structured:
     def negative_log_likelihood(self, observed: Array, truth: Array) -> float:
         """See `NoiseModel`; a composite likelihood: each voxel by itself, as if there were no correlation.
 
-        With a map, of a Gaussian with this model's mean and variance.
+        With a map, of a Gaussian with this model's mean and variance, the latter never 0 (`Pointwise.likely_variance`).
         """
         if self.sd_map is None:
             return self.model.negative_log_likelihood(observed, truth)
-        return gaussian_nll(observed, self.mean(truth), self.variance(truth))
+        variance = self.model.likely_variance(truth) * np.square(self.sd_map)
+        return gaussian_nll(observed, self.mean(truth), variance)
 
     @property
     def _plain(self) -> bool:

@@ -52,6 +52,71 @@ def test_a_calibration_is_written_and_used(run, stacks, tmp_path):
     assert "as given" in json.dumps(record)
 
 
+CAMERA = (
+    "# Measured.\n# facts: {gain_error: 0.1, offset_error: 0.1, read_noise_error: 0.1, shape: [48, 40], saturated: 0, "
+    "defective: 0}\nnoise: {model: poisson_gaussian, gain: 2.0, offset: 100.0, read_noise: 5.0}\n"
+)
+
+TINY = ["--fit.steps", "2", "--generator.channels", "8", "8", "--supervision.passes", "1"]
+
+
+@pytest.fixture
+def camera(tmp_path):
+    """A calibration."""
+    (tmp_path / "camera.yaml").write_text(CAMERA)
+    return tmp_path / "camera.yaml"
+
+
+def test_options_win_over_the_calibration(run, camera, tmp_path):
+    scan = shoot(tmp_path / "scan.tif", 50, n=1)
+    command = ["denoise", scan, "--recipe", camera, "--json", *TINY]
+    code, out, err = run(*command, "-o", tmp_path / "sigma.tif", "--noise.sigma", "10")
+    assert code == 0, err
+    noise = json.loads(out)["recipe"]["noise"]
+    assert noise["model"] in ("auto", "gaussian")
+    assert (noise["sigma"], noise["gain"], noise["offset"], noise["read_noise"]) == (10, None, None, None)
+    code, out, err = run(*command, "-o", tmp_path / "gain.tif", "--noise.gain", "3")
+    assert code == 0, err
+    noise = json.loads(out)["recipe"]["noise"]
+    assert (noise["gain"], noise["offset"], noise["read_noise"]) == (3, 100, 5)
+
+
+def test_what_contradicts_itself_is_one_sentence(run, camera, tmp_path):
+    scan = shoot(tmp_path / "scan.tif", 50, n=1)
+    command = ["denoise", scan, "-o", tmp_path / "clean.tif", "--recipe", camera]
+    code, _, flags = run(*command, "--noise.sigma", "10", "--noise.gain", "2")
+    assert code == 2
+    camera.write_text(CAMERA.replace("gain: 2.0", "gain: 2.0, sigma: 10"))
+    code, _, file = run(*command, "--noise.sigma", "10")
+    assert code == 2
+    assert "camera.yaml" in file
+    for err in (flags, file):
+        assert "noise.sigma belongs to" in err or "noise.sigma to" in err
+        assert "{" not in err
+        assert "found" not in err
+
+
+@pytest.mark.parametrize(
+    ("shape", "flags", "told"),
+    [((48, 40), [], 0), ((48, 41), [], 1), ((50, 20), [], 1), ((50, 20), ["--noise.sigma", "10"], 0)],
+    ids=str,
+)
+def test_an_image_larger_than_the_calibrated_frames_is_told(run, camera, tmp_path, shape, flags, told):
+    scan = shoot(tmp_path / "scan.tif", 50, n=1, shape=shape)
+    words = "measured on frames of 48 x 40 pixels"
+    code, out, err = run("denoise", scan, "-o", tmp_path / "c.tif", "--recipe", camera, "--json", *TINY, *flags)
+    assert code == 0, err
+    assert sum(words in note for note in json.loads(out)["notes"]) == told
+    code, out, err = run("info", scan, "--recipe", camera, "--json", *flags)
+    assert code == 0, err
+    assert sum(words in note for note in json.loads(out).get("notes", [])) == told
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(CAMERA.splitlines()[-1])
+    code, out, err = run("info", scan, "--recipe", plain, "--json", *flags)
+    assert code == 0, err
+    assert words not in out
+
+
 def test_json_prints_what_was_measured_and_nothing_else(run, stacks, tmp_path):
     camera = tmp_path / "camera.yaml"
     code, out, err = run("calibrate", "--dark", stacks[0], "--flat", stacks[2], "-o", camera, "--json")

@@ -1,5 +1,8 @@
 """Calibration: a simulated camera is measured as it is, whatever its defects and its lamp."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -165,13 +168,25 @@ def test_a_saved_calibration_is_a_recipe_and_comes_back(tmp_path):
     assert noise.read_noise == found.read_noise == found.model.read_noise
 
 
+def test_an_image_larger_than_the_frames_is_doubted():
+    found = replace(calibrate(camera(0, 0), [camera(1, 300)]), shape=(48, 40))
+    for axes, shape in (("YX", (48, 40)), ("TYX", (90, 5, 40)), ("XY", (40, 48)), ("YXS", (48, 40, 3))):
+        assert found.doubts(Image(np.zeros(shape), axes)) == ()
+    for axes, shape in (("YX", (49, 40)), ("ZYX", (2, 8, 41)), ("XY", (48, 40))):
+        (sentence,) = found.doubts(Image(np.zeros(shape), axes))
+        assert "48 x 40 pixels" in sentence
+        assert "same camera" in sentence
+
+
 def test_files_that_do_not_do_are_refused(tmp_path):
     found = calibrate(camera(0, 0), [camera(1, 300)])
     with pytest.raises(WriteError, match="yaml"):
         found.save(tmp_path / "camera.json")
     with pytest.raises(WriteError, match="cannot be written"):
         found.save(tmp_path / "nowhere" / "camera.yaml")
-    for text in ("noise: {gain: 2}", "", f"{found.text()}seed: 1".replace("read_noise_error", "misspelt")):
+    text = found.text()
+    misspelt, shapeless = text.replace("read_noise_error", "misspelt"), re.sub(r"shape: \[.*?\]", "shape: [a, b]", text)
+    for text in ("noise: {gain: 2}", "", f"{misspelt}seed: 1", shapeless):
         (tmp_path / "other.yaml").write_text(text)
         with pytest.raises(RecipeError, match="no calibration"):
             Calibration.load(tmp_path / "other.yaml")

@@ -293,6 +293,18 @@ def test_likelihood_is_finite_at_the_edges():
     assert np.isfinite(Rician(2.0).negative_log_likelihood(dark + 1e6, dark + 1e6))
 
 
+@pytest.mark.parametrize("model", [Poisson(), PoissonGaussian(2.0, 0.0, 0.0), Gaussian(2.0)], ids=repr)
+@pytest.mark.parametrize("truth", [0.0, -5.0])
+def test_likelihood_with_a_map_is_finite_in_the_dark(model, truth):
+    truth = np.full(4, truth)
+    structured = Structured(model, None, np.ones(4))
+    seen = [structured.negative_log_likelihood(np.full(4, y), truth) for y in (0.0, 10.0, 20.0)]
+    assert np.isfinite(seen).all()
+    assert seen == sorted(seen), "what is less likely counts for more"
+    if model.name != "poisson":
+        assert seen[1] == pytest.approx(model.negative_log_likelihood(truth * 0 + 10, truth))
+
+
 # Correlation in space and strength from place to place.
 
 
@@ -369,8 +381,9 @@ def test_a_kernel_that_is_none_is_refused(kernel, words):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="axes"):
         correlated_normal((9,), KERNEL, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="sd_map"):
-        Structured(Gaussian(1.0), None, np.array([1.0, np.nan]))
+    for factor in (np.nan, np.inf, 0.0, -1.0):
+        with pytest.raises(ValueError, match="sd_map"):
+            Structured(Gaussian(1.0), None, np.array([1.0, factor]))
 
 
 def test_gaussian_noise_with_correlation_and_map_is_exact():

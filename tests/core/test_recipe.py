@@ -233,9 +233,48 @@ def test_a_mistake_is_told_once():
     assert str(error.value).count("kernel_down") == 1
 
 
-def test_merging_two_noise_models_is_refused():
-    with pytest.raises(RecipeError, match=r"noise\.gain belongs to poisson_gaussian, noise\.sigma to gaussian"):
-        Recipe.parse({"noise": {"sigma": 2}}).merged({"noise": {"gain": 2}})
+CAMERA = {"model": "poisson_gaussian", "gain": 2.0, "offset": 100.0, "read_noise": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("before", "changes", "after"),
+    [
+        (CAMERA, {"sigma": 10}, {"sigma": 10}),
+        (CAMERA, {"model": "rician"}, {"model": "rician"}),
+        (CAMERA, {"model": "poisson"}, {"model": "poisson", "gain": 2, "offset": 100}),
+        (CAMERA, {"model": "auto", "sigma": 10}, {"sigma": 10}),
+        (CAMERA, {"gain": 3}, CAMERA | {"gain": 3}),
+        (CAMERA, {"model": "auto", "spatial": "correlated"}, CAMERA | {"model": "auto", "spatial": "correlated"}),
+        (CAMERA, {"sigma": None}, CAMERA),
+        ({"sigma": 2, "outliers": "keep"}, {"gain": 2}, {"gain": 2, "outliers": "keep"}),
+        ({"model": "rician", "sigma": 2}, {"offset": 7}, {"offset": 7}),
+        ({"model": "rician", "sigma": 2}, {"model": "gaussian"}, {"model": "gaussian", "sigma": 2}),
+        ({"model": "poisson", "gain": 2}, {"read_noise": 3}, {"gain": 2, "read_noise": 3}),
+        ({}, {"sigma": 2}, {"sigma": 2}),
+    ],
+    ids=str,
+)
+def test_merging_drops_what_belongs_to_another_noise_model(before, changes, after):
+    # A saved recipe says of all options that they are not given; that is no contradiction.
+    for recipe in (Recipe.parse({"noise": before}), Recipe.parse(Recipe.parse({"noise": before}).model_dump())):
+        assert recipe.merged({"noise": changes}) == Recipe.parse({"noise": after})
+
+
+def test_merging_does_not_settle_a_contradiction_within_the_changes():
+    with pytest.raises(RecipeError, match=r"noise\.gain belongs to .*poisson.*, noise\.sigma to gaussian"):
+        Recipe.parse({"noise": CAMERA}).merged({"noise": {"sigma": 2, "gain": 2}})
+    with pytest.raises(RecipeError, match=r"noise\.model"):
+        Recipe.parse({"noise": CAMERA}).merged({"noise": {"model": "speckle"}})
+    with pytest.raises(RecipeError, match="noise"):
+        Recipe.parse({"noise": CAMERA}).merged({"noise": 3})
+
+
+@pytest.mark.parametrize("data", [{"noise": CAMERA | {"sigma": 2}}, {"supervision": {"hidden": [0.5, 0.2]}}])
+def test_a_contradiction_is_told_in_words(data):
+    with pytest.raises(RecipeError) as error:
+        Recipe.parse(data)
+    assert "{" not in str(error.value)
+    assert str(error.value).count("noise.sigma") <= 1
 
 
 @pytest.mark.parametrize("data", [[1], "fast", 3])
