@@ -142,7 +142,9 @@ def finest(blocks: Blocks) -> NDArray[np.bool_]:
     spectrum[: EDGE // 4, : EDGE // 4] = 0
     there = spectrum > FADED * spectrum.max()
     bands = [there & (least <= _I + _J) for least in range(EDGE + EDGE // 4, 0, -1)]
-    return next((band for band in bands if band.sum() >= FINE.sum()), there)
+    # Where there is no noise, what power there is may be at a frequency or two.
+    enough = all((there & half).any() for half, _ in HALVES)
+    return next((band for band in bands if band.sum() >= FINE.sum()), there if enough else FINE)
 
 
 def cut(

@@ -32,8 +32,9 @@ CROOKED, FLAT = 0.2, 0.2
 rises is content, as brick walls', and no photons are counted.
 """
 
-DARK = 0.01
-"""Share of the blocks that are darker than an offset at most."""
+DARK, SPOT, CHANCE = 0.01, 5, 2.5
+"""Share of the blocks, and of spots of so many voxels along each axis, that are darker than an offset at most; and by how many
+standard deviations such a share of them is darker by chance."""
 
 CLEAR, ALIKE = 3.0, (0.5, 2.0)
 """Standard errors by which skewness must grow with the brightness, and how, over what the variance's growth foretells."""
@@ -104,8 +105,36 @@ def _bound(model: PoissonGaussian, mean: Array) -> Array:
     return variance * (1 + CALM * np.sqrt(4 + surplus) / EDGE)
 
 
+def darkest(planes: Array, seen: NDArray[np.bool_], found: Curve, blocks: Blocks) -> float:
+    """Return how bright the darkest spots of an image are: blocks are larger than many of them.
+
+    Parameters
+    ----------
+    planes, seen
+        ``(N, Y, X)``, and which voxels were measured.
+    found, blocks
+        Their curve and blocks.
+    """
+    from scipy.ndimage import uniform_filter
+
+    size = (1, SPOT, SPOT)
+    whole = uniform_filter(seen.astype(np.float32), size) > 1 - 0.5 / SPOT**2
+    dark = float(np.quantile(blocks.mean, DARK))
+    if not whole.any():
+        return dark
+    means = uniform_filter(planes.astype(np.float64), size)[whole]
+    # Of as many spots some are darker by chance.
+    return min(dark, float(np.quantile(means, DARK)) + CHANCE * math.sqrt(float(found.variance[0])) / SPOT)
+
+
 def photons(
-    found: Curve, blocks: Blocks, options: NoiseOptions, lowest: float, *, skewed: Skew | None = None
+    found: Curve,
+    blocks: Blocks,
+    options: NoiseOptions,
+    lowest: float,
+    *,
+    dark: float | None = None,
+    skewed: Skew | None = None,
 ) -> tuple[PoissonGaussian, float] | None:
     """Fit the line variance = gain * mean + constant (after Foi et al. 2008).
 
@@ -119,6 +148,8 @@ def photons(
         The recipe's noise group: what it gives of offset and read noise is kept.
     lowest
         The lowest grey level of the image.
+    dark
+        How bright dark spots are (`darkest`); by default, as dark blocks.
     skewed
         The skewness of its noise, where that may say that photons are counted, and what of it is read noise.
 
@@ -130,7 +161,7 @@ def photons(
     """
     if len(found) < 4:
         return None
-    dark = float(np.quantile(blocks.mean, DARK))
+    dark = float(np.quantile(blocks.mean, DARK)) if dark is None else dark
     fit = _through(found, options, lowest, dark)
     if fit is None:
         return None
@@ -141,7 +172,7 @@ def photons(
         return None
     if skewed is None:
         return None if rise < RISE and not told else (model, error)
-    model = skewed.split(model)
+    model = skewed.split(model, dark)
     # Where there are few and much read noise, no transform evens out the noise; Gaussian noise is nearer to it.
     even = float(np.median(model.stable_variance(found.mean))) < EVEN
     return (model, error) if rise >= RISE or told or (even and skewed.agrees(model)) else None
@@ -170,11 +201,14 @@ def _through(
         offset = options.offset
         read = math.sqrt(max(gain * offset + constant, 0.0)) if read_noise is None else read_noise
     elif read_noise is not None:
-        offset, read = min((read_noise**2 - constant) / gain, dark), read_noise
+        offset, read = (read_noise**2 - constant) / gain, read_noise
     else:
         # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels.
-        offset = min(max(-constant / gain, min(lowest, 0.0)), dark)
+        offset = max(-constant / gain, min(lowest, 0.0))
         read = math.sqrt(max(constant + gain * offset, 0.0))
+    if options.offset is None and offset > dark:
+        offset = dark
+        gain, _, error = _line(found.mean - dark, found.variance - read**2, through_zero=True)
     return Poisson(gain, offset) if poisson else PoissonGaussian(gain, offset, read), error, float(rise)
 
 
@@ -209,13 +243,15 @@ class Skew:
         low, high = (ratio * model.gain**2 for ratio in ALIKE)
         return low < slope < high and slope > CLEAR * error
 
-    def split(self, model: PoissonGaussian) -> PoissonGaussian:
+    def split(self, model: PoissonGaussian, dark: float) -> PoissonGaussian:
         """Tell read noise from light that is not there.
 
         Parameters
         ----------
         model
             Of which only the line of the variance is known: its offset is the lowest there can be.
+        dark
+            How bright dark spots are: no place is darker than without light, be there content in it or none.
 
         Returns
         -------
@@ -225,13 +261,12 @@ class Skew:
         mean, third, weight = self._classes(model)
         if len(mean) < SOME:
             return model
-        dark = mean - third / model.gain**2
-        offset = float(weight @ dark)
-        error = math.sqrt(float(weight**2 @ np.square(dark - offset)))
+        each = mean - third / model.gain**2
+        offset = float(weight @ each)
+        error = math.sqrt(float(weight**2 @ np.square(each - offset)))
         if offset - model.offset < LIKELY * error:
             return model
-        # No place is darker than without light, be there content in it or none.
-        offset = min(offset, float(np.quantile(self.mean, DARK)))
+        offset = min(offset, dark)
         variance = model.gain * (offset - model.offset) + model.read_noise**2
         return PoissonGaussian(model.gain, offset, math.sqrt(variance)) if offset > model.offset else model
 

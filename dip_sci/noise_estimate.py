@@ -15,7 +15,7 @@ from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
 from dip_sci.noise_blocks import FEWEST, fine_level, thirds
 from dip_sci.noise_counts import counts
-from dip_sci.noise_curve import Curve, Skew, curve, magnitudes, misfit, photons
+from dip_sci.noise_curve import Curve, Skew, curve, darkest, magnitudes, misfit, photons
 from dip_sci.noise_frames import Shots, of_each
 from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
@@ -232,14 +232,15 @@ def _pointwise(
             return _Found(single, ": each step of the values is a photon", error=None, alone=True)
     blocks = shots.blocks()
     rises = None if options.model == "gaussian" else curve(blocks)
-    if rises is not None and options.model == "rician" and len(rises) > 1:
+    if rises is not None and options.model == "rician" and len(rises) > 1 and np.median(rises.variance) > 0:
         model, error = magnitudes(rises)
         return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
     unknown = options.offset is options.read_noise is None and options.model in ("auto", "poisson_gaussian")
     skewed = Skew(*thirds(planes, seen)) if unknown and pure and rises is not None else None
     fitted = None
     if rises is not None and options.model != "rician":
-        fitted = photons(rises, blocks, options, lowest, skewed=skewed)
+        darkness = darkest(planes, seen, rises, blocks) if len(rises) else None
+        fitted = photons(rises, blocks, options, lowest, dark=darkness, skewed=skewed)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
     if rises is not None and lit is not None:
@@ -337,7 +338,7 @@ def _beside_background(planes: Array, seen: NDArray[np.bool_], shots: Shots, ste
 
 def _magnitudes(found: Curve) -> tuple[Rician, float] | None:
     """Fit the noise of magnitudes where it is known at several brightnesses, with its error where that is small."""
-    if len(found) < SEVERAL:
+    if len(found) < SEVERAL or np.median(found.variance) == 0:
         return None
     model, error = magnitudes(found)
     return (model, error) if error < SURE else None

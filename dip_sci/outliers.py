@@ -29,8 +29,13 @@ SCATTER, DARKEST = 2.5, 0.15
 another outlier among them is beyond it.
 """
 
-FEWEST = 3
-"""Measured voxels around one, of eight, that can tell."""
+ROUGH, AROUND = 5.0, 15
+"""Distance of an outlier from all around it, over how far voxels are from the mean of those around them, on average within so many
+voxels, at least: fine detail, under weak noise, is in all of a texture.
+"""
+
+MISSING = 1
+"""Voxels around one that may not have been measured: beside padding, all are at an edge."""
 
 _AROUND = [(y, x) for y, x in itertools.product((0, 1, 2), repeat=2) if (y, x) != (1, 1)]
 
@@ -93,14 +98,15 @@ def _above(
     values: Array, seen: NDArray[np.bool_], strength: Callable[[Array], Array], *, often: bool
 ) -> NDArray[np.bool_]:
     """Find those that are above all around them."""
-    first, second, count = _largest(values, seen)
+    first, second, missing = _largest(values, seen)
     least, sharp = (OFTEN_STANDS_OUT, OFTEN_SHARP) if often else (STANDS_OUT, SHARP)
-    known = seen & (count >= FEWEST)
+    known = seen & (missing <= MISSING)
+    detail = ROUGH * _roughness(values, seen)
 
     def apart(near: Array) -> NDArray[np.bool_]:
         near = np.where(known, near, values)
         sd = strength((values + near) / 2)
-        found = known & (values - near > least * sd)
+        found = known & (values - near > np.maximum(least * sd, detail))
         spread = near[found] - _among(values, seen, found, DARKEST) - SCATTER * sd[found]
         found[found] = (values - near)[found] > least * sd[found] + sharp * np.maximum(spread, 0)
         return found
@@ -113,15 +119,31 @@ def _above(
 
 
 def _largest(values: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
-    """Return the largest and second largest of the measured voxels around each, and how many there are."""
+    """Return the largest and second largest of the measured voxels around each, and how many were not measured."""
     first, second = np.full_like(values, -np.inf), np.full_like(values, -np.inf)
-    count = np.zeros(values.shape, np.uint8)
+    missing = np.zeros(values.shape, np.uint8)
     known = np.where(seen, values, -np.inf)
-    for near, there in zip(_around(known, beyond=-np.inf), _around(seen, beyond=False), strict=True):
+    for near, lost in zip(_around(known, beyond=-np.inf), _around(~seen, beyond=False), strict=True):
         np.maximum(second, np.minimum(first, near), out=second)
         np.maximum(first, near, out=first)
-        count += there
-    return first, second, count
+        missing += lost
+    return first, second, missing
+
+
+def _roughness(values: Array, seen: NDArray[np.bool_]) -> Array:
+    """Return how far measured voxels are from the mean of those around them, on average near each place."""
+    from scipy.ndimage import uniform_filter
+
+    def near(part: Array, edge: int) -> Array:
+        whole: Array = uniform_filter(part, (*(1,) * (part.ndim - 2), edge, edge), mode="constant")
+        return whole
+
+    known = seen.astype(np.float64)
+    level = np.where(seen, values, 0).astype(np.float64)
+    others = np.maximum(9 * near(known, 3) - known, 1e-9)
+    apart = known * np.abs(level - (9 * near(level, 3) - level) / others) * (others > 0.5)
+    found: Array = near(apart, AROUND) / np.maximum(near(known, AROUND), 1e-9)
+    return found
 
 
 def _among(values: Array, seen: NDArray[np.bool_], at: NDArray[np.bool_], quantile: float) -> Array:

@@ -112,10 +112,10 @@ class Preparation:
         self.image, self.recipe, self.task = image, recipe, task or Task()
         measured = self.task.measured(image)
         _check(image, measured)
-        self.canvas = self.task.canvas(image)
+        only = region if recipe.output.outside == "keep" else None
+        self.canvas = self.task.canvas(image, only)
         finer = self.task.finer(image.axes)
         wanted = self.task.wanted(image, known=recipe.output.known)
-        only = region if recipe.output.outside == "keep" else None
         self.inside = wanted if only is None else wanted & repeated(only, finer)
         if not self.inside.any():
             raise ImageError(
@@ -237,7 +237,10 @@ class Preparation:
         self.inside[self._place] &= self.layout.unstack(np.broadcast_to(self._varies, samples), self._result)
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
         self._seen, self._measured = seen, measured
-        within = self.layout.stack(weighty[self._box]) & self._varies
+        # Of an empty frame, or a plane of padding, nothing is to be learned.
+        each = np.array([not self._is_constant(stable[i], seen[i]) for i in np.ndindex(*stable.shape[:3])])
+        alive = np.any(each.reshape(*stable.shape[:3], *(1,) * (stable.ndim - 3)), axis=1, keepdims=True)
+        within = self.layout.stack(weighty[self._box]) & self._varies & alive
         if self.noise.mixing is not None:
             within = within.any(axis=1, keepdims=True)
         self._weights = (np.where(within, 1.0, self.recipe.fit.outside) * seen).astype(np.float32)

@@ -88,6 +88,14 @@ class Problem:
         """Whether every voxel was measured."""
         return bool((self.measured > 0).all())
 
+    @cached_property
+    def varies(self) -> Tensor:
+        """1 where not all observations are equal that touch, as of ``observation``, else 0."""
+        ndim = self.observation.ndim - 2
+        pool = torch.nn.functional.max_pool3d if ndim == 3 else torch.nn.functional.max_pool2d
+        highest, lowest = (pool(part, 3, stride=1, padding=1) for part in (self.observation, -self.observation))
+        return (highest > -lowest).to(self.observation)
+
     @property
     def besides(self) -> int:
         """How many channels `beside` has."""

@@ -342,7 +342,12 @@ class Run:
         if options.kind == "full" or options.recorrupt != "hide":
             return None
         seen = float(np.mean(terms[-(len(terms) // 4 + 1) :]))
-        return seen / float(problem.sigma.square().mean())
+        weights = problem.weights.expand_as(problem.observation)
+        # Nothing scatters in padding, in an empty frame or in a channel without light.
+        there = weights * problem.varies
+        if not bool(there.any()):
+            return None
+        return seen / float((there * problem.sigma.square()).sum() / weights.sum())
 
     def restoration(self) -> Restoration:
         """Return the result and the report of all that has been done."""

@@ -109,3 +109,17 @@ def test_whatever_comes_the_result_is_finite(values, model):
 def test_a_saturated_stack_keeps_its_type():
     noisy = np.clip(scene(4, 40, 40) + np.random.default_rng(0).normal(60, 20, (4, 40, 40)), 0, 255)
     finite(noisy.astype(np.uint8), "TYX")
+
+
+@pytest.mark.parametrize("model", ["auto", "gaussian", "poisson_gaussian", "rician"])
+@pytest.mark.parametrize("kind", ["ramp", "steps of one", "coarse steps", "blob"])
+def test_an_image_without_noise_is_left_about_as_it_is(kind, model):
+    y, x = np.indices((64, 64))
+    values = {
+        "ramp": (y / 3 + x).astype(np.float32),
+        "steps of one": x.astype(np.uint8),
+        "coarse steps": (100 * x).astype(np.uint16),
+        "blob": np.exp(-((y - 32.0) ** 2 + (x - 32) ** 2) / 200),
+    }[kind]
+    result = denoise(Image(values, "YX"), tiny(noise={"model": model}, output={"dtype": "float32"}))
+    assert np.abs(result.image.array - values).mean() < 0.1 * np.ptp(values)

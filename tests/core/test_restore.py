@@ -641,3 +641,19 @@ def test_an_image_larger_than_its_patch_is_restored_whole(way):
     out = denoise(image, tiny(**changes)).image.array
     clean = scene(64, 48)
     assert np.mean((out - clean) ** 2) < 0.8 * np.mean((image.array - clean) ** 2)
+
+
+@pytest.mark.parametrize("axes", ["CYX", "TYX"])
+def test_a_channel_or_frame_without_anything_in_it_takes_nothing_from_the_others(axes):
+    plain = noisy(96, 96).array
+    alone = denoise(Image(plain, "YX"), tiny(output={"classical": "blend"}))
+    empty = np.zeros_like(plain)
+    result = denoise(Image(np.stack([plain, empty, empty]), axes), tiny(output={"classical": "blend"}))
+    assert "network alone" not in result.report.reasons["output.classical"]
+    truth = scene(96, 96)
+
+    def error(values):
+        return float(np.square(values - truth).mean())
+
+    assert error(result.image.array[0]) < 1.25 * error(alone.image.array)
+    assert np.abs(result.image.array[1:]).max() < 2
