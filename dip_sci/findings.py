@@ -34,6 +34,10 @@ NEGLIGIBLE = 0.2
 COARSELY = 0.75
 """Share of the strength of coarse noise that methods go by which take noise for independent: fine content has less of it."""
 
+UNEXPLAINED, BELOW = 0.01, 4.0
+"""Share of the voxels, and standard deviations of the noise without light by which they are below what a model can make, from which
+on the model is doubted."""
+
 MOSTLY = 0.6
 """Correlation of two samples' noise from which on mixtures are better also where neighbours share the noise of both."""
 
@@ -222,6 +226,25 @@ class Findings:
                 here = lit[g] if self.samples == 1 else lit[g, s]
                 np.maximum(here, e.model.offset + e.model.gain, out=here)
         return self.strength(lit)
+
+    def doubts(self, values: Array, seen: NDArray[np.bool_]) -> list[str]:
+        """Say where samples ``(G, S, M, *spatial)`` are darker than their noise model can make them."""
+        found = []
+        for index, e in [] if self.rotated else self.each:
+            lit = values[index][seen[index]]
+            if isinstance(e.model, PoissonGaussian):
+                least = e.model.offset - BELOW * e.model.read_noise - e.model.gain
+                share, what = np.mean(lit < least), f"darker than a camera's offset of {e.model.offset:.4g} allows"
+            elif isinstance(e.model, Rician):
+                share, what = np.mean(lit < 0), "negative, which magnitudes are not"
+            else:
+                continue
+            if share > UNEXPLAINED:
+                found.append(
+                    f"{share:.0%} of the values are {what}, and cannot come back as they were: the noise model "
+                    "(noise.model, noise.offset, or a calibration) is hardly that of this image."
+                )
+        return list(dict.fromkeys(found))
 
     def stronger(self) -> NDArray[np.float32] | None:
         """Return how much stronger mixtures' noise is at coarse frequencies ``(K,)``: at most as that of the strongest."""

@@ -423,6 +423,12 @@ class Preparation:
         array[replaced], clipped = cast(values[replaced], dtype, self.image.value_range)
         return self.canvas.with_array(array), clipped
 
+    def doubts(self) -> list[str]:
+        """Warn where the noise model is hardly that of the image."""
+        if self.constant or not self.task.minds_noise(self.recipe):
+            return []
+        return self.noise.doubts(self.layout.stack(self._whole[self._box]), self._seen)
+
     def rounding(self) -> str | None:
         """Warn where whole numbers are too coarse for what the noise leaves."""
         if self.constant or self.image.dtype.kind == "f" or self.recipe.output.dtype == "float32":

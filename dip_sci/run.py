@@ -430,6 +430,7 @@ class Run:
                 "The noise is correlated between neighbouring voxels: some of it looks like structure, and less of it "
                 "can be taken out than of independent noise."
             )
+        notes += prepared.doubts()
         coarse = prepared.rounding()
         if coarse:
             notes.append(coarse)

@@ -123,3 +123,24 @@ def test_an_image_without_noise_is_left_about_as_it_is(kind, model):
     }[kind]
     result = denoise(Image(values, "YX"), tiny(noise={"model": model}, output={"dtype": "float32"}))
     assert np.abs(result.image.array - values).mean() < 0.1 * np.ptp(values)
+
+
+@pytest.mark.parametrize(
+    ("noise", "word"),
+    [
+        ({"model": "poisson_gaussian", "gain": 2.0, "offset": 150.0, "read_noise": 3.0}, "offset of 150"),
+        ({"model": "poisson", "gain": 1.0}, "offset of 0"),
+        ({"model": "rician"}, "negative"),
+        ({"model": "rician", "sigma": 8.0}, "negative"),
+    ],
+)
+def test_a_model_that_cannot_make_such_values_is_doubted(noise, word):
+    seen = (scene(64, 64) - 90 + np.random.default_rng(0).normal(0, 8, (64, 64))).astype(np.float32)
+    assert any(word in note for note in finite(seen, noise=noise).report.notes)
+
+
+def test_values_that_noise_takes_below_the_offset_are_no_reason_for_doubt():
+    rng = np.random.default_rng(0)
+    seen = (2 * rng.poisson(scene(64, 64) / 50) + 100 + rng.normal(0, 10, (64, 64))).astype(np.float32)
+    given = {"model": "poisson_gaussian", "gain": 2.0, "offset": 100.0, "read_noise": 10.0}
+    assert not any("hardly that of this image" in note for note in finite(seen, noise=given).report.notes)
