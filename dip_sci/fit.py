@@ -42,6 +42,9 @@ CHECK_EVERY = 25
 ODD = 5.0
 """A step's data term counts as this many times the usual one at most."""
 
+OFTEN = 0.25
+"""Share of the latest steps that are twice as bad as their first guess alone, from which on a fit may have diverged."""
+
 RESTARTS = 3
 """How often a fit that diverges goes on at half the rate."""
 
@@ -139,6 +142,7 @@ class _Health:
     base: float = 1.0
     lowest: float = math.inf
     gradients: dict[int, float] = field(default_factory=dict)
+    worse: float = 0.0
 
     def diverged(self, data_term: float, of_base: float) -> bool:
         if not math.isfinite(data_term):
@@ -149,7 +153,9 @@ class _Health:
         self.base += 0.1 * (of_base - self.base)
         ratio = self.ours / max(self.base, 1e-12)
         self.lowest = min(self.lowest, ratio)
-        return ratio > 2 * max(self.lowest, 1.0)
+        # Rare patches, such as bone in a corner, may take long to be learned; what has diverged is bad everywhere.
+        self.worse += 0.1 * (float(data_term > 2 * max(of_base, 0.1 * self.base)) - self.worse)
+        return ratio > 2 * max(self.lowest, 1.0) and self.worse > OFTEN
 
 
 class Saving(Protocol):

@@ -61,6 +61,7 @@ def find(
     ndarray
         Boolean, of the same shape.
     """
+    values = np.where(seen, values, 0)
     bright = _above(values, seen, strength, often=often)
     dark = _above(-values, seen, lambda truth: strength(-truth), often=often)
     return bright | dark

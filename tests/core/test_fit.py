@@ -521,3 +521,9 @@ def test_one_odd_patch_is_no_divergence_and_many_are():
     assert not health.diverged(10.0, 0.1)
     assert not any(health.diverged(0.1, 0.1) for _ in range(20))
     assert any(health.diverged(10.0, 0.1) for _ in range(6))
+
+
+def test_a_rare_patch_of_other_contrast_is_no_divergence():
+    health = _Health()
+    patches = ([(0.015, 0.016)] * 12 + [(0.8, 0.14)]) * 8
+    assert not any(health.diverged(*patch) for patch in patches)
