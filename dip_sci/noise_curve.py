@@ -132,8 +132,8 @@ def photons(
     blocks: Blocks,
     options: NoiseOptions,
     lowest: float,
+    dark: float,
     *,
-    dark: float | None = None,
     skewed: Skew | None = None,
 ) -> tuple[PoissonGaussian, float] | None:
     """Fit the line variance = gain * mean + constant (after Foi et al. 2008).
@@ -149,7 +149,7 @@ def photons(
     lowest
         The lowest grey level of the image.
     dark
-        How bright dark spots are (`darkest`); by default, as dark blocks.
+        How bright dark spots are (`darkest`).
     skewed
         The skewness of its noise, where that may say that photons are counted, and what of it is read noise.
 
@@ -161,7 +161,6 @@ def photons(
     """
     if len(found) < 4:
         return None
-    dark = float(np.quantile(blocks.mean, DARK)) if dark is None else dark
     fit = _through(found, options, lowest, dark)
     if fit is None:
         return None

@@ -238,9 +238,8 @@ def _pointwise(
     unknown = options.offset is options.read_noise is None and options.model in ("auto", "poisson_gaussian")
     skewed = Skew(*thirds(planes, seen)) if unknown and pure and rises is not None else None
     fitted = None
-    if rises is not None and options.model != "rician":
-        darkness = darkest(planes, seen, rises, blocks) if len(rises) else None
-        fitted = photons(rises, blocks, options, lowest, dark=darkness, skewed=skewed)
+    if rises is not None and len(rises) and options.model != "rician":
+        fitted = photons(rises, blocks, options, lowest, darkest(planes, seen, rises, blocks), skewed=skewed)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
     if rises is not None and lit is not None:

@@ -62,8 +62,9 @@ def find(
         Boolean, of the same shape.
     """
     values = np.where(seen, values, 0)
-    bright = _above(values, seen, strength, often=often)
-    dark = _above(-values, seen, lambda truth: strength(-truth), often=often)
+    detail = ROUGH * _roughness(values, seen)
+    bright = _above(values, seen, strength, detail, often=often)
+    dark = _above(-values, seen, lambda truth: strength(-truth), detail, often=often)
     return bright | dark
 
 
@@ -96,13 +97,12 @@ def describe(share: float) -> str:
 
 
 def _above(
-    values: Array, seen: NDArray[np.bool_], strength: Callable[[Array], Array], *, often: bool
+    values: Array, seen: NDArray[np.bool_], strength: Callable[[Array], Array], detail: Array, *, often: bool
 ) -> NDArray[np.bool_]:
     """Find those that are above all around them."""
     first, second, missing = _largest(values, seen)
     least, sharp = (OFTEN_STANDS_OUT, OFTEN_SHARP) if often else (STANDS_OUT, SHARP)
     known = seen & (missing <= MISSING)
-    detail = ROUGH * _roughness(values, seen)
 
     def apart(near: Array) -> NDArray[np.bool_]:
         near = np.where(known, near, values)
@@ -132,7 +132,7 @@ def _largest(values: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array, Arra
 
 
 def _roughness(values: Array, seen: NDArray[np.bool_]) -> Array:
-    """Return how far measured voxels are from the mean of those around them, on average near each place."""
+    """Return how far measured voxels (others are 0) are from the mean of those around them, on average near each place."""
     from scipy.ndimage import uniform_filter
 
     def near(part: Array, edge: int) -> Array:
@@ -140,7 +140,7 @@ def _roughness(values: Array, seen: NDArray[np.bool_]) -> Array:
         return whole
 
     known = seen.astype(np.float64)
-    level = np.where(seen, values, 0).astype(np.float64)
+    level = values.astype(np.float64)
     others = np.maximum(9 * near(known, 3) - known, 1e-9)
     apart = known * np.abs(level - (9 * near(level, 3) - level) / others) * (others > 0.5)
     found: Array = near(apart, AROUND) / np.maximum(near(known, AROUND), 1e-9)

@@ -303,7 +303,7 @@ def test_noise_that_grows_without_being_skewed_is_mostly_read_noise(seed):
 def test_variance_that_is_nothing_anywhere_is_no_rise():
     nothing = Curve(np.arange(1.0, 9.0), np.zeros(8))
     blocks = cut(np.random.default_rng(0).normal(size=(1, 32, 32)), np.ones((1, 32, 32), bool))
-    assert photons(nothing, blocks, AUTO, 0.0) is None
+    assert photons(nothing, blocks, AUTO, 0.0, 0.0) is None
 
 
 def test_a_constant_image_has_an_estimate_that_divides():
