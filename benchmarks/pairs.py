@@ -30,6 +30,8 @@ set14_*    no        the 14 pictures of Set14, grey: `_s5`, `_s15`: white noise 
 finer_*    no        slices of three brains (BrainWeb, mean of 152, 7 T), as scanners hand them out, interpolated: complex
                      noise of SD 12 (of 255), only the middle of the spectrum kept, the rest 0, magnitude (`finer_13`, `_15`,
                      `_20`: the voxels 1.33, 1.5, 2 times finer than measured); `finer_volume`: BrainWeb's by 1.5 along Y and X
+parallel   no        the same brains as parallel imaging shows them: Rician noise of SD 8 in the background, 1.5 or 2.5 times as
+                     strong in the middle (`_15`, `_25`)
 movie_*    no        series of 16 frames of 128²: `_still`: nothing moves; `_drift`: all does, by 1.5 to 3 pixels a frame; `_spots`:
                      vesicles or flashes before cells that stay (all under 20 photons and read noise, or SD 20); `_brain`:
                      planes of BrainWeb one after another, SD 20; `_real`: measured frames, the truth is the mean of others
@@ -479,6 +481,20 @@ def _finer(group: str, factor: float, root: Path, crop: int | None) -> Iterator[
         yield _pair(name, noisy, truth, crop, data_range=255.0, kind="rician")
 
 
+def _parallel(root: Path, crop: int | None) -> Iterator[Pair]:
+    """Noise of SD 8 that coils unfold: as many times as strong in the middle as a g-factor says."""
+    for stem, slice_ in _brains(root):
+        truth = _centre(slice_.astype(np.float64) * 255 / slice_.max(), crop)
+        y, x = (np.linspace(-1, 1, n) for n in truth.shape)
+        middle = np.exp(-(y[:, None] ** 2 + x**2) / 0.3)
+        for factor in (1.5, 2.5):
+            name = f"parallel/{stem}_{factor * 10:.0f}"
+            rng = np.random.default_rng(zlib.crc32(name.encode()))
+            sd = 8 * (1 + (factor - 1) * middle)
+            noisy = np.hypot(truth + sd * rng.normal(size=truth.shape), sd * rng.normal(size=truth.shape))
+            yield _pair(name, noisy, truth, crop, data_range=255.0, kind="rician")
+
+
 def _finer_volume(root: Path, crop: int | None) -> Iterator[Pair]:
     volume = scipy.io.loadmat(root / "mri/brainweb/T1data.mat")["ima"].astype(np.float64)
     truth = volume[60:108] * 255 / volume.max()
@@ -553,5 +569,6 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     "cset9_cut": partial(_coloured, "cset9_cut", _cut),
     "set12_rgb": _in_colour,
     "finer_volume": _finer_volume,
+    "parallel": _parallel,
     **{group: partial(_series, group) for group in series.SERIES},
 }

@@ -48,7 +48,7 @@ OFTEN = 0.25
 RESTARTS = 3
 """How often a fit that diverges goes on at half the rate."""
 
-CARRIED = ("restarts", "slow", "of_nothing", "watched", "data_terms", "stop_curve")
+CARRIED = ("restarts", "slow", "of_nothing", "watched", "data_terms", "noise_terms", "stop_curve")
 """Attributes of a running fit that a saved state holds as they are."""
 
 
@@ -102,6 +102,8 @@ class Fitted:
         Steps done, and the step of the state returned.
     data_terms, stop_curve
         One value per step, and the rule's ``(step, value)`` points.
+    miss
+        The last data terms over what the noise alone would make them; ``None`` where the network has seen its targets.
     restarts
         How often the fit diverged and went on at half the rate.
     again
@@ -120,6 +122,7 @@ class Fitted:
     best_step: int
     data_terms: list[float]
     stop_curve: list[tuple[int, float]]
+    miss: float | None
     restarts: int
     again: Again | None
     network: nn.Module | None = None
@@ -257,6 +260,7 @@ def iter_fit(
         run.best_step or step,
         run.data_terms,
         run.stop_curve,
+        run.miss(),
         run.restarts,
         run.again(),
         network := run.average.network(best=True) if isinstance(run.average, WeightAverage) else None,
@@ -296,6 +300,7 @@ class _Run:
         self.of_nothing: float | None = None
         self.restarts, self.best_step = 0, 0
         self.data_terms: list[float] = []
+        self.noise_terms: list[float] = []
         self.stop_curve: list[tuple[int, float]] = []
         self.started = self.averaging_since = time.monotonic()
         self.made_before = 0
@@ -323,6 +328,8 @@ class _Run:
         self.optimiser.step()
         self.average.update(output.detach())
         self.data_terms.append(data_term)
+        if example.noise is not None:
+            self.noise_terms.append(example.noise)
         if step % CHECK_EVERY == 0:
             self._remember(step)
         return False, data_term
@@ -375,7 +382,7 @@ class _Run:
         good = copy.deepcopy(self.good)
         self._come_to(good)
         back: int = good["step"]
-        del self.data_terms[back:]
+        del self.data_terms[back:], self.noise_terms[back:]
         self.stop_curve = [point for point in self.stop_curve if point[0] <= back]
         return back
 
@@ -395,6 +402,12 @@ class _Run:
             machine.memory_in_use(self.device),
             self._preview,
         )
+
+    def miss(self) -> float | None:
+        """Compare the last quarter's data terms with the noise in what they were taken at: patches may have more or less of it."""
+        last = len(self.noise_terms) // 4 + 1
+        expected = sum(self.noise_terms[-last:])
+        return sum(self.data_terms[-last:]) / expected if expected > 0 else None
 
     def out_of_time(self) -> bool:
         limit = self.settings.max_seconds

@@ -13,13 +13,13 @@ from dip_sci import noise_ends
 from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_background import avoids_zero, background
-from dip_sci.noise_blocks import FEWEST, fine_level, thirds
+from dip_sci.noise_blocks import FEWEST, Blocks, fine_level, thirds
 from dip_sci.noise_counts import counts
 from dip_sci.noise_curve import Curve, Skew, curve, darkest, magnitudes, misfit, photons
 from dip_sci.noise_frames import Shots, of_each
 from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
-from dip_sci.noise_structure import SLIGHT, Structure, by_place, structure
+from dip_sci.noise_structure import SLIGHT, Structure, at, by_place, holds_content, is_patchy, over_place, structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +48,12 @@ taken for empty. It is, too, where neighbours share noise.
 
 LIT = 3.0
 """Magnitude, over sigma, from which on their noise is that of the signal's own part, nearly: of fainter ones it is finer."""
+
+AMPLIFIED, AMPLIFIED_ALIKE, AMPLIFIED_ERROR = 1.1, 0.22, 0.03
+"""Noise of the signal over that of the background from which on they are two, by how much (in logarithms) it may be another in bright
+than in medium parts, as content is, and its least relative standard error. Parallel imaging unfolds the signal, and amplifies its
+noise by the g-factor.
+"""
 
 UNLIKE = 1.8
 """How many times worse the law of magnitudes may fit the variances than that of photons, which has two more parameters. It fits
@@ -191,7 +197,7 @@ def estimate(
     step = 0.0 if mixed else _step(planes[seen])
     found = _pointwise(planes, seen, Shots.of(values, measured, frames), options, step, pure=not colour)
     spread = None if found.alone else _spread(found, values, measured, options, volume=volume, frames=frames)
-    found, spread = _whole(found, spread)
+    found, spread = _whole(*_amplified(found, spread, values, measured, frames))
     if found.error is not None and _open(options) and not _everywhere(found.model, spread, values, measured, frames):
         found, spread = _in_spots(found, spread, values, measured, frames)
     found = _at_least_rounding(found, step)
@@ -333,6 +339,40 @@ def _beside_background(planes: Array, seen: NDArray[np.bool_], shots: Shots, ste
         return _Found(flat[0], f", from {shots.where}: no background is quite empty", flat[1])
     why = ", from the background, which has Rayleigh's law"
     return _Found(Rician(empty.sigma), why, empty.error, whole=True)
+
+
+def _amplified(
+    found: _Found, spread: Structure | None, values: Array, measured: NDArray[np.bool_], frames: int
+) -> tuple[_Found, Structure | None]:
+    """Find the noise of the signal, and where it is strong, where there is more than in the background and not only content."""
+    model = found.model
+    if not (isinstance(model, Rician) and found.whole) or spread is None or spread.correlated:
+        return found, spread
+    shots = Shots.of(np.where(measured, model.stabilise(values), 0), measured, frames)
+    blocks, shape = shots.blocks(), shots.flat[0].shape
+    lit = blocks.mean >= float(model.stabilise(np.array(LIT * model.sigma)))
+    if np.count_nonzero(lit) < FEWEST // 4:
+        return found, spread
+    signal, sd_map = blocks[lit], None
+    level, apart = _by_brightness(signal, signal)
+    strength, relative, evened = over_place(blocks, shape)
+    placed, nearer = _by_brightness(evened[lit], signal)
+    if is_patchy(strength) and nearer < apart:
+        size = math.sqrt(np.mean(np.square(at(signal, relative))))
+        level, apart, sd_map = placed * size, nearer, (relative / size).reshape(shots.values.shape).astype(np.float32)
+        signal = evened[lit]
+    if level < AMPLIFIED or apart > AMPLIFIED_ALIKE or holds_content(signal):
+        return found, spread
+    why = f", from {shots.where}: {level:.1f} times that of the background, as in parallel imaging"
+    stronger = _Found(Rician(level * model.sigma), why, max(apart / 2, AMPLIFIED_ERROR))
+    return stronger, replace(spread, level=spread.level / level, sd_map=sd_map)
+
+
+def _by_brightness(blocks: Blocks, of: Blocks) -> tuple[float, float]:
+    """Measure the noise of blocks: its strength, and by how much that is another (in logarithms) in the bright and medium ones."""
+    parts = np.array_split(np.argsort(of.mean), 3)[1:]
+    middle, brightest = (max(fine_level(blocks[part]), 1e-9) for part in parts)
+    return min(fine_level(blocks), middle, brightest), abs(math.log(middle / brightest))
 
 
 def _magnitudes(found: Curve) -> tuple[Rician, float] | None:

@@ -141,9 +141,13 @@ class Problem:
         Tensor
             A scalar.
         """
-        square = (self.operator.forward(image) - target).square()
-        total = weights.sum() * (square.numel() / weights.numel())
-        return (square * weights).sum() / total.clamp_min(1e-12)
+        return self.mean((self.operator.forward(image) - target).square(), weights)
+
+    @staticmethod
+    def mean(values: Tensor, weights: Tensor) -> Tensor:
+        """Weighted mean of values ``(..., C, *spatial)``."""
+        total = weights.sum() * (values.numel() / weights.numel())
+        return (values * weights).sum() / total.clamp_min(1e-12)
 
     def without(self, held_out: Tensor) -> Problem:
         """Return the same problem with some voxels (1 in `held_out`) taken out of the data term."""

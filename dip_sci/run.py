@@ -234,7 +234,7 @@ class Run:
             yield found
 
     def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
-        miss = self._miss(problem)
+        miss = fitted.miss
         # The noise is said to be as strong as it may be, and that is not what is to be contradicted; but doubt is no excuse.
         said = max(1 / self.prepared.caution, LEAST_MISS)
         least = LEAST_MISS * said * (1 - self.prepared.noise.cut_off)
@@ -335,19 +335,6 @@ class Run:
             if self.last is not None:
                 memory = device.memory_in_use(self.where)
                 yield self._progress(replace(self.last, eta=left, memory=memory, tiles=done), len(self.fits) - 1)
-
-    def _miss(self, problem: Problem) -> float | None:
-        """How far predictions of hidden voxels miss: their mean square in variances of the noise; ``None`` without any."""
-        options, terms = self.recipe.supervision, self.fits[-1].data_terms
-        if options.kind == "full" or options.recorrupt != "hide":
-            return None
-        seen = float(np.mean(terms[-(len(terms) // 4 + 1) :]))
-        weights = problem.weights.expand_as(problem.observation)
-        # Nothing scatters in padding, in an empty frame or in a channel without light.
-        there = weights * problem.varies
-        if not bool(there.any()):
-            return None
-        return seen / float((there * problem.sigma.square()).sum() / weights.sum())
 
     def restoration(self) -> Restoration:
         """Return the result and the report of all that has been done."""

@@ -33,12 +33,16 @@ class Example(NamedTuple):
         ``(K, B, C, *spatial)``.
     weights
         ``(K, B, 1, *spatial)``.
+    noise
+        Mean square by which even the truth would miss the target, where the network has not seen that: what the noise is said
+        to be in these voxels. ``None`` where it is not asked.
     """
 
     inputs: Tensor
     base: Tensor
     target: Tensor
     weights: Tensor
+    noise: float | None = None
 
 
 @dataclass

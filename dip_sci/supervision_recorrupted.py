@@ -211,17 +211,21 @@ class Hide(_Recorrupted):
     ) -> None:
         super().__init__(problem, patch, batch, seeds, held_out, passes)
         self.hidden, self.alike, self.in_turn = hidden, alike, in_turn
+        # Nothing scatters in padding, in an empty frame or in a channel without light.
+        self.scatters = problem.varies * problem.sigma.square()
         self.views = views(len(self.shape), swap=False) if alike else []
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
         problem = self.observed
-        context, y, measured, weights = self._cut(
-            self.patches.draw(rng), problem.observation, problem.measured, self.weights
+        context, y, measured, weights, variance = self._cut(
+            self.patches.draw(rng), problem.observation, problem.measured, self.weights, self.scatters
         )
         if self.views:
             view = self.views[int(torch.randint(len(self.views), (), generator=rng, device=y.device))]
-            y, measured, context, weights = (view.see(part) for part in (y, measured, context, weights))
+            y, measured, context, weights, variance = (
+                view.see(part) for part in (y, measured, context, weights, variance)
+            )
         low, high = self.hidden
         share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         if self.alike and bool(torch.rand((), generator=rng, device=y.device) < ALIKE):
@@ -232,7 +236,8 @@ class Hide(_Recorrupted):
             pattern = torch.zeros_like(measured)
         hidden = ((torch.rand(measured.shape, generator=rng, device=y.device) < share) | (pattern > 0)).float()
         seen, base = self._see(y, measured * (1 - hidden), context)
-        return Example(seen, base, y, weights * hidden * self.inner)
+        judged = weights * hidden * self.inner
+        return Example(seen, base, y, judged, float(problem.mean(variance[0], judged[0])))
 
     def passes(self, network: Network, rng: torch.Generator, made: Passes | None = None) -> Iterator[Tensor]:
         """See `Supervision`."""

@@ -297,7 +297,8 @@ def _place(whole: Tensor, shape: Sequence[int], rng: torch.Generator) -> tuple[s
 
 
 def _example(seeds: int, base: Tensor, target: Tensor, weights: Tensor) -> Example:
-    return Example(*(part.expand(seeds, *part.shape) for part in (base, base, target, weights)))
+    inputs, target, weights = (part.expand(seeds, *part.shape) for part in (base, target, weights))
+    return Example(inputs, inputs, target, weights)
 
 
 def _weights(problem: Problem, sizes: Sequence[int]) -> Tensor:

@@ -68,6 +68,21 @@ def finish(run, seen=None, watch=None):
 KINDS = ["full", "hide"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_predictions_miss_by_the_noise_of_whichever_planes_they_were_last_drawn_from(seed):
+    sd = torch.tensor([0.05, 0.1, 0.3, 1.0])[:, None, None, None]
+    p = replace(problem(*SHAPE, images=4), sigma=sd)
+    p = replace(p, observation=sd * torch.randn(p.observation.shape, generator=rng(seed)))
+    done = finish(start(p=p, seed=seed, steps=12))
+    assert done.miss is not None
+    # The neighbours that predict a voxel are noisy as well.
+    assert 1.0 < done.miss < 1.8
+
+
+def test_predictions_of_what_a_network_has_seen_miss_by_nothing_known():
+    assert finish(start("full")).miss is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_same_seed_gives_the_same_bits(kind, precision):

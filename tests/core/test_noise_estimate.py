@@ -600,6 +600,34 @@ def test_magnitudes_that_were_not_interpolated_share_none(seed):
     assert not estimate.structure.correlated
 
 
+def unfolded(factor, size=256):
+    """Noise's standard deviation where coils unfold an image: more in the middle."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    return 8 * (1 + (factor - 1) * np.exp(-(x**2 + y**2) / 0.3))
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.5])
+@pytest.mark.parametrize("seed", range(2))
+def test_signal_with_more_noise_than_its_background_is_measured_where_it_is(factor, seed):
+    sd, rng = unfolded(factor), np.random.default_rng(seed)
+    noisy = np.hypot(head() + sd * rng.normal(size=sd.shape), sd * rng.normal(size=sd.shape))
+    told = found(noisy)
+    assert "parallel imaging" in told.sentence
+    ratio = told.model.sigma * np.broadcast_to(told.structure.sd_map, sd.shape)[head() > 0] / sd[head() > 0]
+    assert np.median(ratio) == pytest.approx(1, abs=0.12)
+    assert np.quantile(ratio, 0.1) > 0.75
+    assert np.quantile(ratio, 0.9) < 1.25
+
+
+@pytest.mark.parametrize("sigma", [1, 2])
+@pytest.mark.parametrize("seed", range(2))
+def test_fine_texture_of_a_signal_is_no_noise_of_parallel_imaging(sigma, seed):
+    fine = gaussian_filter(np.random.default_rng(7).normal(size=(256, 256)), 0.8)
+    _, x = np.mgrid[-1:1:256j, -1:1:256j]
+    truth = head() + (head() > 0) * fine / fine.std() * 15 * (1 + x)
+    assert found(Rician(sigma).sample(truth, np.random.default_rng(seed))).model.sigma == pytest.approx(sigma, rel=0.05)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_darkness_that_is_not_quite_empty_is_no_background(seed):
     """Signal a little under the noise still looks like none, and the noise stronger than it is."""
