@@ -55,4 +55,4 @@ def cut_off(model: Pointwise, piles: dict[float, float], planes: Array, seen: ND
 def words(piles: dict[float, float], *, allowed: bool) -> str:
     """Tell of values that were cut off."""
     so = "which is allowed for" if allowed else "and do not count"
-    return "".join(f"; {share:.0%} of the values are cut off at {end:.6g}, {so}" for end, share in piles.items())
+    return "".join(f"; {share:.0%} of the values are cut off at {end + 0.0:.6g}, {so}" for end, share in piles.items())

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dip_sci import findings, interference, noise_frames, outliers
 from dip_sci.counted import ANSCOMBE, Counted
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError
@@ -18,13 +17,12 @@ from dip_sci.layout import Layout, spacings
 from dip_sci.noise import Poisson, PoissonGaussian
 from dip_sci.problem import Problem
 from dip_sci.scaling import Scaling, cast
+from dip_sci.screening import Screening, as_float
 from dip_sci.tasks import Task, repeated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dip_sci.findings import Findings
-    from dip_sci.interference import Tone
     from dip_sci.noise_estimate import NoiseEstimate
     from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
@@ -35,15 +33,8 @@ MARGIN = 32
 COARSE = 3.0
 """Noise in grey levels below which a result in whole numbers loses noticeably: it may be 10 times cleaner."""
 
-LOOKS, RARE = 4, 1e-4
-"""How often outliers are looked for, at most, as more stand out of the noise that is found without the others; and the share of
-them that hardly changes it."""
-
 LARGEST = 1e30
 """Magnitude beyond which float32 arithmetic would overflow."""
-
-FEWEST = 256
-"""Voxels that a background region needs."""
 
 LEAST_NOISE = 0.3
 """Least share of the standard deviation that a dark voxel is said to have."""
@@ -88,14 +79,10 @@ class Preparation:
         What was found of the noise: of each channel and colour sample, or of mixtures of these.
     constant
         Whether there is nothing to restore.
-    interference
-        Electric hum that was taken out first.
-    outliers
-        Share of the voxels that no noise explains: they count as missing, and are restored by what is around them.
+    found
+        What else was found.
     reach
         How many frames or planes on either side are seen with each.
-    in_time
-        Share of the noise that frames have in common with the next, where they are to be seen together.
     """
 
     def __init__(
@@ -125,25 +112,25 @@ class Preparation:
         spatial = "ZYX" if recipe.generator.ndim == "3d" else "YX"
         self.layout = Layout(image.axes, spatial, joint=recipe.generator.joint_channels, along=recipe.generator.along)
         self.reach, self._frames = recipe.generator.neighbours or 0, frames
-        self._whole, self.interference = self._quiet(measured)
-        self._shape = self._whole[self._box].shape
+        self._shape = image.array[self._box].shape
         self.spacing = spacings(image, spatial)
+        self.found = Screening(
+            image, measured, recipe, self.task, self.layout, background, self._followed(), timed=self._timed
+        )
+        self.noise = self.found.noise
         # Stabilised noise and a plain scale for every channel and sample, or mixture of samples: (G, K, M, *spatial).
-        values, seen = self.layout.stack(self._whole[self._box]), self.layout.stack(measured[self._box])
+        values, seen = self.layout.stack(as_float(image.array[self._box])), self.layout.stack(measured[self._box])
         varies = np.array([not self._is_constant(values[i], seen[i]) for i in np.ndindex(*values.shape[:2])])
         self.constant = not varies.any()
         self._varies = varies.reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
-        self.in_time = self._shared_in_time(measured)
-        self.noise, measured = self._explained(measured, background)
-        values, seen = self.noise.mixed(
-            self.layout.stack(self._whole[self._box]), self.layout.stack(measured[self._box])
-        )
+        values, seen = self.noise.mixed(self._stacked(self.found.values), self._stacked(self.found.explained))
         self._stack_shape: tuple[int, ...] = values.shape
         self._place = tuple(slice(b.start * f, b.stop * f) for b, f in zip(self._box, finer, strict=True))
         stable = self.noise.stabilised(values, seen)
         self.scaling, self._light = self._scalings(stable, values, seen)
         weighty = np.ones(image.shape, bool) if region is None else region
-        self._observe(stable, seen, measured, weighty)
+        self._observe(stable, seen, weighty)
+        self.constant = self.constant or not self.inside.any()
 
     def on(self, part: Image) -> Preparation:
         """Prepare another part of the same scan for denoising, by the noise and the scaling that were found here.
@@ -157,14 +144,11 @@ class Preparation:
         measured = part.measured()
         other.image, other.canvas, other.inside, other._frames = part, part, measured, None
         other._box = other._place = _box(part, None)
-        other._whole, other.interference = other._quiet(measured)
-        other._shape = other._whole[other._box].shape
-        if other._minds_outliers:
-            measured = measured & ~other._take_out(self.noise, measured)
-        stack = self.layout.stack(other._whole[other._box])
-        values, seen = self.noise.mixed(stack, self.layout.stack(measured[other._box]))
+        other._shape = part.array[other._box].shape
+        other.found = self.found.on(part, measured, self.noise)
+        values, seen = self.noise.mixed(other._stacked(other.found.values), other._stacked(other.found.explained))
         other._stack_shape = values.shape
-        other._observe(self.noise.stabilised(values, seen), seen, measured, np.ones(part.shape, bool))
+        other._observe(self.noise.stabilised(values, seen), seen, np.ones(part.shape, bool))
         return other
 
     def even(self) -> bool:
@@ -172,48 +156,6 @@ class Preparation:
         uneven = self.noise.uneven
         self.noise = self.noise.even()
         return uneven
-
-    def _quiet(self, measured: NDArray[np.bool_]) -> tuple[NDArray[Any], list[Tone]]:
-        """Return the image's values without electric interference, and what there was of it."""
-        whole = _as_float(self.image.array)
-        if self.recipe.noise.interference == "keep" or not self.task.minds_noise(self.recipe):
-            return whole, []
-        stack = self.layout.stack(whole[self._keep])
-        cleaned, tones = interference.take_out(stack, self.layout.stack(measured[self._keep]))
-        if tones:
-            whole[self._keep] = self.layout.unstack(cleaned, whole[self._keep].shape)
-        return whole, tones
-
-    def _explained(
-        self, measured: NDArray[np.bool_], background: NDArray[np.bool_] | None
-    ) -> tuple[Findings, NDArray[np.bool_]]:
-        """Find the noise, and which voxels were measured that it explains."""
-        at = measured if background is None else _in_background(measured, background)
-        noise, explained = self._findings(at), measured
-        self.outliers = 0.0
-        for _ in range(LOOKS if self._minds_outliers else 0):
-            taken = self._take_out(noise, explained)
-            explained = explained & ~taken
-            self.outliers = 1 - float(explained.sum() / measured.sum())
-            if taken.mean() < RARE:
-                break
-            noise = self._findings(at)
-        return noise, explained
-
-    @property
-    def _minds_outliers(self) -> bool:
-        return self.recipe.noise.outliers == "auto" and self.task.minds_noise(self.recipe)
-
-    def _take_out(self, noise: Findings, measured: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Replace voxels that the noise does not explain by one of those around them; return where they were."""
-        there = np.zeros(measured.shape, bool)
-        stack, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
-        found = outliers.find(stack, seen, noise.explains, often=self.outliers > outliers.OFTEN)
-        if found.any():
-            shape = self._whole[self._keep].shape
-            there[self._keep] = self.layout.unstack(found, shape)
-            self._whole[self._keep] = self.layout.unstack(outliers.replaced(stack, seen, found), shape)
-        return there
 
     def _scalings(self, stable: NDArray[Any], values: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[Scaling, Scaling]:
         """Scale stabilised values, and light; mixtures all alike, as a sample's error is made of that of all."""
@@ -226,21 +168,21 @@ class Preparation:
         scaling = scaling.together(units)
         return scaling, light.together(np.ones_like(units)) if self.task.linear else scaling
 
-    def _observe(
-        self, stable: NDArray[Any], seen: NDArray[np.bool_], measured: NDArray[np.bool_], weighty: NDArray[np.bool_]
-    ) -> None:
-        """Keep what the network is taught with; channels that do not vary are left as they are."""
+    def _observe(self, stable: NDArray[Any], seen: NDArray[np.bool_], weighty: NDArray[np.bool_]) -> None:
+        """Keep what the network is taught with; channels that do not vary are left as they are, and so are plain areas."""
         self._result = self.canvas.array[self._place].shape
         samples = self.layout.stack(self.canvas.array[self._place]).shape
         self._result_stack: tuple[int, ...] = (samples[0], self._stack_shape[1], *samples[2:])
         self.inside = self.inside.copy()
         self.inside[self._place] &= self.layout.unstack(np.broadcast_to(self._varies, samples), self._result)
+        if self.found.plain.any() and not self.task.linear:
+            self.inside &= ~self.found.plain
         self._observation = np.where(seen, self.scaling.forward(stable), 0).astype(np.float32)
-        self._seen, self._measured = seen, measured
+        self._seen = seen
         # Of an empty frame, or a plane of padding, nothing is to be learned.
         each = np.array([not self._is_constant(stable[i], seen[i]) for i in np.ndindex(*stable.shape[:3])])
         alive = np.any(each.reshape(*stable.shape[:3], *(1,) * (stable.ndim - 3)), axis=1, keepdims=True)
-        within = self.layout.stack(weighty[self._box]) & self._varies & alive
+        within = self._stacked(weighty & ~self.found.plain) & self._varies & alive
         if self.noise.mixing is not None:
             within = within.any(axis=1, keepdims=True)
         self._weights = (np.where(within, 1.0, self.recipe.fit.outside) * seen).astype(np.float32)
@@ -395,11 +337,11 @@ class Preparation:
         full[: len(stack)] = stack
         scaled = self._from_batch(full)
         scaling = self._light if self.task.linear else self.scaling
-        restored = self.noise.restored(scaling.inverse(scaled, self._whole.dtype), linear=self.task.linear)
+        restored = self.noise.restored(scaling.inverse(scaled, self.found.values.dtype), linear=self.task.linear)
         fitted = np.broadcast_to(done.reshape(g, 1, m, *(1,) * len(spatial)), restored.shape)
         replaced = np.zeros(self.canvas.shape, bool)
         replaced[self._place] = self.inside[self._place] & self.layout.unstack(fitted, self._result)
-        out = _as_float(self.canvas.array)
+        out = as_float(self.canvas.array)
         out[replaced] = self.layout.unstack(restored, self._result)[replaced[self._place]]
         return out, replaced
 
@@ -427,7 +369,7 @@ class Preparation:
         """Warn where the noise model is hardly that of the image."""
         if self.constant or not self.task.minds_noise(self.recipe):
             return []
-        return self.noise.doubts(self.layout.stack(self._whole[self._box]), self._seen)
+        return self.noise.doubts(self._stacked(self.found.values), self._seen)
 
     def rounding(self) -> str | None:
         """Warn where whole numbers are too coarse for what the noise leaves."""
@@ -435,7 +377,7 @@ class Preparation:
             return None
         if not self.task.minds_noise(self.recipe):
             return None
-        middle = np.median(self._whole[self._measured])
+        middle = np.median(self.found.values[self.found.explained])
         sd = float(self.noise.sd_at(float(middle)).min())
         if sd >= COARSE:
             return None
@@ -457,17 +399,8 @@ class Preparation:
         ndarray
             Standard deviation in the image's units, of the image's shape; 0 for a sample that is no colour.
         """
-        sd = self.noise.strength(self.layout.stack(_as_float(values)[self._keep]))
-        whole = np.zeros(self.image.shape, np.float32)
-        whole[self._keep] = self.layout.unstack(sd, whole[self._keep].shape)
-        return whole
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """What was found of the noise, in words, then of interference and outliers."""
-        hum = [interference.describe(self.interference)] if self.interference else []
-        stray = [outliers.describe(self.outliers)] if self.outliers > 0 else []
-        return (*self.noise.sentences, *hum, *stray)
+        sd: NDArray[np.float32] = self.found.unstacked(self.noise.strength(self.found.whole(as_float(values))))
+        return sd
 
     def _noise_sd(self) -> NDArray[np.float32]:
         """Return the standard deviation of the noise on the network's range: one per image, or one per voxel."""
@@ -480,14 +413,13 @@ class Preparation:
         sd = sd * np.array(levels, np.float32).reshape(*self._stack_shape[:2], *(1,) * (sd.ndim - 2))
         if not self.noise.uneven:
             return sd
-        maps = self.layout.stack(np.ones(self._whole[self._keep].shape, np.float32))
+        maps = self.found.whole(np.ones(self.image.shape, np.float32))
         for index, estimate in self.noise.each:
             found = estimate.structure
             if found is not None and found.sd_map is not None:
                 maps[index] = found.sd_map
         # The maps are of the whole image, the problem is of its part around the region of interest.
-        inside = tuple(slice(None) if a == "S" else b for a, b in zip(self.image.axes, self._box, strict=True))
-        here: NDArray[np.float32] = self.layout.stack(self.layout.unstack(maps, self._whole[self._keep].shape)[inside])
+        here: NDArray[np.float32] = self._stacked(self.found.unstacked(maps))
         return sd * here[:, : self._stack_shape[1]]
 
     def _followed(self) -> int:
@@ -501,20 +433,6 @@ class Preparation:
         """Whether frames are to be seen together that follow each other in time."""
         return self.reach > 0 and self.recipe.generator.along == "T" and self.task.minds_noise(self.recipe)
 
-    def _shared_in_time(self, measured: NDArray[np.bool_]) -> float:
-        """Measure how much noise frames share with the next, where they are to be seen together."""
-        frames = self._followed()
-        if not self._timed or self.constant:
-            return 0.0
-        stack, seen = self.layout.stack(self._whole[self._keep]), self.layout.stack(measured[self._keep])
-
-        def series(part: NDArray[Any]) -> NDArray[Any]:
-            """Bring the frames of ``(G, S, M, *spatial)`` before Y."""
-            apart = part.reshape(-1, part.shape[2] // frames, frames, *part.shape[3:])
-            return np.moveaxis(apart, 2, -3)
-
-        return noise_frames.shared(series(np.where(seen, stack, 0)), series(seen))
-
     def _guides(self) -> torch.Tensor | None:
         """Stack what the task knows of each image besides all observations."""
         parts = [self._guide(guide) for guide in self.task.guides]
@@ -524,29 +442,13 @@ class Preparation:
         stack = self.layout.stack(np.broadcast_to(guide, self.image.shape)[self._box])
         return torch.from_numpy(self._to_batch(stack[:, :1]).copy())
 
-    @property
-    def _keep(self) -> tuple[slice, ...]:
-        """The whole image, but without an alpha sample."""
-        return tuple(b if a == "S" else slice(None) for a, b in zip(self.image.axes, self._box, strict=True))
-
-    def _findings(self, measured: NDArray[np.bool_]) -> Findings:
-        # The noise of a small region is that of the whole image, where there is far more to measure it on.
-        stack = self.layout.stack(self._whole[self._keep])
-        if not self.task.minds_noise(self.recipe):
-            return findings.not_asked(stack, colour=not self.layout.joint)
-        return findings.find(
-            stack,
-            self.layout.stack(measured[self._keep]),
-            self.recipe.noise,
-            colour=not self.layout.joint,
-            volume=len(self.layout.spatial) == 3,
-            linear=self.task.linear,
-            frames=self._followed() if self._timed and self.in_time < noise_frames.SHARED else 1,
-        )
-
     @staticmethod
     def _is_constant(values: NDArray[Any], seen: NDArray[np.bool_]) -> bool:
         return not seen.any() or bool(np.ptp(values[seen]) == 0)
+
+    def _stacked(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Stack the part of an array of the image's shape that is fitted."""
+        return self.layout.stack(array[self._box])
 
     def _to_batch(self, stack: NDArray[Any]) -> NDArray[Any]:
         moved = np.moveaxis(stack, 2, 1)
@@ -566,15 +468,6 @@ def _at_most(estimate: NoiseEstimate) -> float:
     """Return the standard deviation that stabilised noise may have."""
     found = estimate.structure
     return (1 + estimate.error) * (1.0 if found is None else max(found.level * found.excess, 1.0))
-
-
-def _in_background(measured: NDArray[np.bool_], background: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    inside = measured & background
-    if inside.sum() < FEWEST:
-        raise ImageError(
-            f"The background region holds {inside.sum()} measured voxels: at least {FEWEST} are needed to measure noise."
-        )
-    return inside
 
 
 def _check(image: Image, measured: NDArray[np.bool_]) -> None:
@@ -598,11 +491,6 @@ def _check(image: Image, measured: NDArray[np.bool_]) -> None:
                 f"Values up to {largest:.3g} that span {spread:.3g} are beyond single precision: "
                 "give the image in another unit."
             )
-
-
-def _as_float(array: NDArray[Any]) -> NDArray[Any]:
-    exact = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-    return array.astype(np.float32 if exact or array.dtype.itemsize <= 2 else np.float64)
 
 
 def _box(image: Image, region: NDArray[np.bool_] | None) -> tuple[slice, ...]:

@@ -248,7 +248,9 @@ def _learn(
     frames = _frames(whole, choice.recipe, places) if large else None
     prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype, frames)
     uneven = large and prepared.even()
-    choice = choices.with_noise(choice, prepared.sigma, correlated=prepared.noise.correlated, in_time=prepared.in_time)
+    choice = choices.with_noise(
+        choice, prepared.sigma, correlated=prepared.noise.correlated, in_time=prepared.found.in_time
+    )
     choice.reasons.update(reasons)
     prepared.reach = choice.recipe.generator.neighbours or 0
     problems = [] if prepared.constant or choice.recipe.fit.steps == 0 else prepared.problems(where)

@@ -346,7 +346,7 @@ class Run:
             asked=self.prepared.task.asked,
             recipe=self.recipe,
             reasons=self.choice.reasons | ({"output.classical": self.made_of or best.sentence} if best else {}),
-            noise=self.earlier.report.noise if self.earlier else self.prepared.sentences,
+            noise=self.earlier.report.noise if self.earlier else self.prepared.found.sentences,
             reason=last.reason if last else StopReason.NOTHING,
             steps=last.steps if last else 0,
             best_step=last.best_step if last else 0,

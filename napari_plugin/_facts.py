@@ -78,7 +78,7 @@ def facts(
         what = image()
         choice = choices.decide(recipe, what, fast_bfloat16=device.fast_bfloat16(where))
         prepared = Preparation(what, choice.recipe, None)
-        sentences = tuple(dict.fromkeys(prepared.sentences))
+        sentences = tuple(dict.fromkeys(prepared.found.sentences))
         found = Facts(sentences, tuple(_parameters(prepared.noise.model).items()), found.device)
         yield found
         if asked is not None and not prepared.constant:

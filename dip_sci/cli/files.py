@@ -124,7 +124,7 @@ def _facts(image: Image, recipe: Recipe) -> dict[str, Any]:
         ],
         "values": f"{seen.min():.6g} to {seen.max():.6g}, mean {seen.mean():.6g}",
         "not measured": f"{image.array.size - seen.size} voxels",
-        "noise": list(prepared.sentences),
+        "noise": list(prepared.found.sentences),
         "choices": list(choice.reasons.values()),
         "device": device.describe(where),
     }

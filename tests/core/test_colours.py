@@ -83,8 +83,8 @@ def test_the_strength_of_each_colour_is_known_after_all():
     assert found.noise.rotated
     strength = found.noise_map(coloured().astype(np.float32))
     np.testing.assert_allclose(strength.mean(axis=(0, 1)), noise.std(axis=(0, 1)), rtol=0.08)
-    assert "Colours share noise" in found.sentences[0]
-    assert len(found.sentences) == 4
+    assert "Colours share noise" in found.found.sentences[0]
+    assert len(found.found.sentences) == 4
 
 
 def test_what_is_given_wins_over_mixtures():
@@ -155,7 +155,7 @@ def test_noise_that_is_cut_off_is_told_of_and_does_not_count():
     found = prepared(values)
     assert found.noise.rotated
     assert found.noise.cut_off > 0.01
-    assert "cut off" in found.sentences[0]
+    assert "cut off" in found.found.sentences[0]
     strength = found.noise_map(values.astype(np.float32)).mean(axis=(0, 1))
     np.testing.assert_allclose(strength, noise.std(axis=(0, 1)), rtol=0.1)
 
@@ -175,7 +175,7 @@ def test_photons_that_a_camera_has_mixed(seed):
     image = Image((truth + shot).astype(np.float32), "YXS")
     found = prepared(image.array)
     assert len(found.noise.first) == 3
-    assert found.sentences[1].startswith("Poisson")
+    assert found.found.sentences[1].startswith("Poisson")
     strength = found.noise_map(truth.astype(np.float32))
     for s in range(3):
         dark = truth[..., s] < np.quantile(truth[..., s], 0.3)
