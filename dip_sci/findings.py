@@ -163,8 +163,8 @@ class Findings:
 
     def caution(self, weights: NDArray[Any]) -> float:
         """Return the factor by which the noise's variance, in which channels and samples have weights, may be over what was found."""
-        errors = np.reshape([e.error for e in self.estimates], (self.groups, self.samples))
-        return float((weights * np.square(1 + errors)).sum() / weights.sum())
+        doubts = np.reshape([e.doubt for e in self.estimates], (self.groups, self.samples))
+        return float((weights * np.square(1 + doubts)).sum() / weights.sum())
 
     def even(self) -> Findings:
         """Return the same as if the noise were as strong everywhere."""

@@ -26,6 +26,9 @@ MOST = 16_000
 SHARE, FEWEST = 0.05, 200
 """Blocks that count as flat: a share of them, but not fewer than a number."""
 
+VERY_FEW, LIKE = 50, 1.05
+"""Blocks that tell how flat the others are; and how much more noise than in them is there by chance."""
+
 CUT = 0.02
 """Share of pixels at the ends of the image's range from which on a block's noise is taken to be cut off."""
 
@@ -90,11 +93,11 @@ class Blocks:
         flat: Array = np.argpartition(self.power[:, half].sum(axis=1), count - 1)[:count]
         return flat
 
-    def area(self, share: float = SHARE) -> float:
+    def area(self, share: float = SHARE, fewest: int = FEWEST) -> float:
         """Pixels that the flattest blocks cover."""
         covered = 0
         for judge, _ in HALVES:
-            corners = self.place[self.flattest(judge, share, FEWEST)]
+            corners = self.place[self.flattest(judge, share, fewest)]
             cells = [corners + np.array([0, i, j]) for i in range(EDGE // STEP) for j in range(EDGE // STEP)]
             covered += len(np.unique(np.concatenate(cells), axis=0))
         return covered * STEP**2 / len(HALVES)
@@ -127,9 +130,28 @@ def waves() -> Array:
     return found
 
 
-def fine_level(blocks: Blocks, share: float = SHARE) -> float:
+def fine_level(blocks: Blocks, share: float = SHARE, fewest: int = FEWEST) -> float:
     """Measure independent noise: its standard deviation at the finest frequencies of the flattest blocks."""
-    return math.sqrt(blocks.spectrum(share)[FINE].mean())
+    return math.sqrt(blocks.spectrum(share, fewest)[FINE].mean())
+
+
+def flat_level(blocks: Blocks) -> tuple[float, float, int]:
+    """Measure independent noise on as many of the flattest blocks as hold no more than the very flattest, but for chance.
+
+    Returns
+    -------
+    level, content, count
+        Its standard deviation, how much of it may be content, as a share, and on how many blocks it was measured.
+    """
+    most = max(int(SHARE * len(blocks)), min(FEWEST, len(blocks) // 4), 1)
+    least = fine_level(blocks, 0, VERY_FEW)
+    for count in sorted({most, *(n for n in (FEWEST, FEWEST // 2, VERY_FEW) if n < most)}, reverse=True):
+        level = fine_level(blocks, 0, count)
+        if level <= LIKE * least:
+            break
+    # The very flattest, which nothing flatter confirms, have as much content as others have more, about.
+    wider, flatter = (fine_level(blocks, 0, 3 * count), level) if count == VERY_FEW else (level, least)
+    return level, max(wider / flatter - 1, 0.0) if flatter > 0 else 0.0, count
 
 
 def finest(blocks: Blocks) -> NDArray[np.bool_]:

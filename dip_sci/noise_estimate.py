@@ -35,6 +35,14 @@ QUIET = 0.5
 Noise is everywhere. Magnitudes have .6 in their background; pages of text and gratings, which have no flat part, .06 to .35.
 """
 
+DOUBT = 0.1
+"""Relative standard error beyond which noise is not taken to be stronger yet: then it is hardly measured, and content was taken for
+noise rather than noise for content.
+"""
+
+UNKNOWN = 0.25
+"""The same, from which on it is told of."""
+
 SPOTS_ERROR = 0.1
 """Relative standard error of noise that is measured there."""
 
@@ -108,6 +116,11 @@ class NoiseEstimate:
         if self.ends is None:
             return _stable_variance(self.model, mean)
         return self.ends.stable_variance(mean) * _stable_variance(self.model, self.ends.unstabilise(mean))
+
+    @property
+    def doubt(self) -> float:
+        """Share by which the noise's standard deviation may well be larger: a standard error, unless that is mostly content's."""
+        return min(self.error, DOUBT)
 
     @property
     def correlation(self) -> float:
@@ -209,6 +222,8 @@ def estimate(
         # Of noise that was given, nothing was measured that they could have been left out of.
         piles = {}
     within = "" if error is None else f", within {2 * error:.0%}"
+    if error is not None and error > UNKNOWN:
+        within = ", or much weaker (hardly a part of the image is flat; noise.sigma tells it)"
     about_ends = noise_ends.words(piles, allowed=ends is not None)
     sentence = f"{_describe(model)}{within}{found.why}{_spread_out(spread)}{about_ends}."
     if spread is not None and spread.sd_map is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci import noise_spectrum, noise_spots
-from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, fine_level, finest
+from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, fine_level, finest, flat_level
 from dip_sci.noise_spectrum import measured_lags, measured_power
 
 if TYPE_CHECKING:
@@ -379,9 +379,9 @@ def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float,
     blocks that are nearly as flat.
     """
     if spectrum is None:
-        level, wider = fine_level(blocks), fine_level(blocks, 3 * SHARE)
-        independent = blocks.area(SHARE) / EDGE**2 * FINE.sum()
-        return level, math.hypot(2 * (wider / level - 1), 1.3 / math.sqrt(2 * independent), 0.005)
+        level, content, count = flat_level(blocks)
+        independent = blocks.area(0, count) / EDGE**2 * FINE.sum()
+        return level, math.hypot(2 * content, 1.3 / math.sqrt(2 * independent), 0.005)
     level = math.sqrt(noise_spectrum.mean(spectrum))
     flatter, here = (noise_spectrum.as_measured(measured_power(blocks, part)) for part in (share / 2, share))
     content = math.sqrt(noise_spectrum.mean(flatter) / noise_spectrum.mean(here)) - 1

@@ -467,7 +467,7 @@ def _per_sample(scaling: Scaling) -> Scaling:
 def _at_most(estimate: NoiseEstimate) -> float:
     """Return the standard deviation that stabilised noise may have."""
     found = estimate.structure
-    return (1 + estimate.error) * (1.0 if found is None else max(found.level * found.excess, 1.0))
+    return (1 + estimate.doubt) * (1.0 if found is None else max(found.level * found.excess, 1.0))
 
 
 def _check(image: Image, measured: NDArray[np.bool_]) -> None:

@@ -10,7 +10,7 @@ from dip_sci.errors import ImageError
 from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician
 from dip_sci.noise_blocks import cut
 from dip_sci.noise_curve import Curve, curve, photons
-from dip_sci.noise_estimate import estimate
+from dip_sci.noise_estimate import DOUBT, NoiseEstimate, estimate
 from dip_sci.recipe import NoiseOptions
 
 AUTO = NoiseOptions()
@@ -469,6 +469,21 @@ def test_noise_that_a_volume_s_planes_hold_is_still_found_to_be_shared(kernel_sd
     noise = gaussian_filter(np.random.default_rng(4).normal(size=(24, 96, 96)), kernel_sd, mode="wrap")
     volume = anatomy() / 4 + 15 * noise / noise.std()
     assert estimate(volume, np.ones(volume.shape, bool), AUTO, volume=True).structure.correlated
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_measured_on_as_few_blocks_as_are_flat(seed):
+    """A flat corner, and blocky detail everywhere else: more blocks would hold content."""
+    tiles = np.kron(np.random.default_rng(1).normal(size=(43, 43)), np.ones((3, 3)))[:128, :128]
+    tiles[:64, :64] = 0
+    told = found(100 + 30 * tiles + np.random.default_rng(seed).normal(0, 1, tiles.shape))
+    assert told.model.sigma == pytest.approx(1, rel=0.12)
+
+
+def test_noise_that_is_hardly_known_is_said_to_be_and_not_taken_for_more():
+    told = NoiseEstimate(Gaussian(2.0), "", error=0.9)
+    assert told.doubt == DOUBT < told.error
+    assert NoiseEstimate(Gaussian(2.0), "", error=0.03).doubt == 0.03
 
 
 def honeycomb(edge=96):
