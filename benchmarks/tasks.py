@@ -14,7 +14,9 @@ slices    slices three times too thick (the mean of three): ours, and cubic inte
           7 tesla, and of the mean of many brains
 taught    the same slices: ours, and networks that learn from the other half of the truth what slices as thick
           lack, at the best of their steps by the truth
-guide     a noisy channel with a clean one as guide, and alone
+guide     a noisy channel with a clean one as guide, and alone: a picture by its own borders in other contrasts, the red of
+          colours by the green
+guided    the same, and a guided filter alone with the best of radii by the truth
 full      half of the pixels missing: ours, and the classic prior given ten times the time
 ========= =================================================================================================
 """
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
+import PIL.Image
 import pydicom
 import scipy.io
 import torch
@@ -41,6 +44,7 @@ from benchmarks.classical import row
 from benchmarks.inpainting import half, picture
 from benchmarks.pairs import pairs
 from dip_sci.functions import fuse, inpaint, super_resolve
+from dip_sci.guided import RADII, guided
 from dip_sci.image import Image
 from dip_sci.recipe import Recipe
 from dip_sci.resampling import resample
@@ -54,12 +58,14 @@ SIDE = 192
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 PICTURES = ("cameraman", "boat", "peppers")
 CELLS = ("fmd/BPAE_G", "fmd/fish", "fmd/mice")
+COLOURS = ("kodim01", "kodim03", "image_House256rgb")
 VOLUMES = ("BrainWeb T1", "sample spine T1", "spine T2")
 BRAINS = ("7 T brain T1", "mean of 152 brains T1")
 IMAGES = {
     "slices": VOLUMES + BRAINS,
     "taught": VOLUMES,
     **dict.fromkeys(("counts", "few", "counts-sr"), PICTURES + CELLS),
+    **dict.fromkeys(("guide", "guided"), PICTURES + COLOURS),
 }
 
 
@@ -78,6 +84,7 @@ def main() -> None:
         "slices": _slices,
         "taught": _taught,
         "guide": _guide,
+        "guided": _guided,
         "full": _full,
     }
     print(row(["case", "image", "ours", "the other", "difference"]))
@@ -218,12 +225,32 @@ def _middle(volume: Array) -> Array:
     return np.ascontiguousarray(volume[tuple(slice(a, a + n) for a, n in zip(starts, (48, 96, 96), strict=True))])
 
 
+def _beside(name: str) -> tuple[Image, Image, Array]:
+    """Return a noisy channel, a clean guide and the truth."""
+    if name in COLOURS:
+        with PIL.Image.open(Path(os.environ["DIP_SCI_DATA"]) / "classic" / "cset9" / f"{name}.png") as file:
+            colours = np.asarray(file.convert("RGB"), np.float32)
+        top, left = ((n - SIDE) // 2 for n in colours.shape[:2])
+        truth, guide = (colours[top : top + SIDE, left : left + SIDE, k] for k in (0, 1))
+    else:
+        truth = picture(name, SIDE)
+        # Another modality: the same borders, other contrasts.
+        guide = (255 * np.sin(truth / 255 * 2.5)).astype(np.float32)
+    noisy = (truth + np.random.default_rng(0).normal(0, 40, truth.shape)).astype(np.float32)
+    return Image(noisy, "YX"), Image(guide, "YX"), truth
+
+
 def _guide(name: str, preset: str) -> tuple[Array, Array, Array]:
-    truth = picture(name, SIDE)
-    # Another modality: the same borders, other contrasts.
-    guide = Image((255 * np.sin(truth / 255 * 2.5)).astype(np.float32), "YX")
-    noisy = Image((truth + np.random.default_rng(0).normal(0, 40, truth.shape)).astype(np.float32), "YX")
+    noisy, guide, truth = _beside(name)
     return fuse(noisy, guide, _recipe(preset)).image.array, denoise(noisy, _recipe(preset)).image.array, truth
+
+
+def _guided(name: str, preset: str) -> tuple[Array, Array, Array]:
+    noisy, guide, truth = _beside(name)
+    clean = torch.from_numpy((guide.array - guide.array.mean()) / guide.array.std())[None]
+    seen, sd = torch.from_numpy(noisy.array)[None], torch.full((1, 1, 1), 40.0)
+    alone = (guided(seen, clean, sd, radius)[0].numpy() for radius in RADII)
+    return fuse(noisy, guide, _recipe(preset)).image.array, max(alone, key=lambda v: psnr(v, truth)), truth
 
 
 def _full(name: str, preset: str) -> tuple[Array, Array, Array]:

@@ -113,6 +113,11 @@ class Findings:
         return any(isinstance(e.model, PoissonGaussian) for e in self.estimates)
 
     @property
+    def gaussian(self) -> bool:
+        """Whether the noise is Gaussian, as strong everywhere, and was measured."""
+        return all(isinstance(e.model, Gaussian) and e.error > 0 for e in self.estimates) and not self.uneven
+
+    @property
     def normal(self) -> bool:
         """Whether stabilised noise is normal whatever the brightness: no photons are counted, and none of it is cut off."""
         return not self.counts and all(e.ends is None for e in self.estimates)

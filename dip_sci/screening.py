@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from dip_sci import findings, interference, noise_frames, outliers, plain
 from dip_sci.errors import ImageError
+from dip_sci.guided import RADII, guided
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 LOOKS, RARE = 4, 1e-4
 """How often outliers are looked for, at most, as more stand out of the noise that is found without the others; and the share of
 them that hardly changes it."""
+
+SLIGHT = 0.01
+"""Noise that is assumed, over all there is, where the guides are asked for content."""
 
 FEWEST = 256
 """Voxels that a background region needs."""
@@ -166,15 +172,33 @@ class Screening:
         stack, colour = self.whole(self.values), not self._layout.joint
         if not self._asked or not measured.any():
             return findings.not_asked(stack, colour=colour)
-        return findings.find(
-            stack,
-            self.whole(measured),
-            self._recipe.noise,
+        find = partial(
+            findings.find,
+            seen=self.whole(measured),
+            options=self._recipe.noise,
             colour=colour,
             volume=len(self._layout.spatial) == 3,
             linear=self._task.linear,
             frames=frames,
         )
+        found = find(stack)
+        if not (self._task.guides and found.gaussian):
+            return found
+        # What the guide foretells is content. Photons must be seen with their brightness.
+        left = find(stack - self._foretold(stack))
+        weaker = left.gaussian and not left.rotated and (left.sd < found.sd).all()
+        return left if weaker else found
+
+    def _foretold(self, stack: NDArray[Any]) -> NDArray[Any]:
+        """Return what the guides tell of a stack ``(G, S, M, *spatial)``."""
+        guides = [self.whole(np.broadcast_to(guide, self.values.shape))[0, 0] for guide in self._task.guides]
+        beside = torch.from_numpy(np.stack(guides, axis=1).copy())
+        foretold = np.empty_like(stack)
+        for g, s, m in np.ndindex(*stack.shape[:3]):
+            y = torch.from_numpy(stack[g, s, m].copy())[None]
+            # What was taken for noise may be what they tell.
+            foretold[g, s, m] = guided(y, beside[m], SLIGHT * y.std(), RADII[-1])[0].numpy()
+        return foretold
 
     def _shared_in_time(self, frames: int) -> float:
         """Measure how much noise frames share with the next."""

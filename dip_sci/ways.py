@@ -12,13 +12,13 @@ import torch
 
 from dip_sci import patches
 from dip_sci.baseline import classical_methods, over_frames
+from dip_sci.guided import RADII, guided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from torch import Tensor
 
-    from dip_sci.baseline import Method
     from dip_sci.problem import Problem
 
 LOW_RANK = "low rank of like patches"
@@ -84,14 +84,18 @@ class Way:
     name
         What a report calls it.
     method
-        Maps what it sees and the standard deviation of its noise to the denoised same.
+        Maps what it sees and the standard deviation of its noise, and the guides in between where it goes by them, to the
+        denoised same.
     seen
         What it sees.
+    guided
+        Whether it goes by the problem's guides.
     """
 
     name: str
-    method: Method
+    method: Callable[..., Tensor]
     seen: Arrangement
+    guided: bool = False
 
     def portions(self, problem: Problem) -> list[Portion]:
         """Cut up a problem's images."""
@@ -105,10 +109,11 @@ class Way:
     def part(self, problem: Problem, portion: Portion, inflation: float = 1.0) -> Tensor:
         """Denoise some of the images of a problem without holes."""
 
-        def method(y: Tensor, sd: Tensor) -> list[Tensor]:
-            return [self.method(y, sd)]
+        def method(*parts: Tensor) -> list[Tensor]:
+            return [self.method(*parts)]
 
-        return self.seen.apply(method, portion, problem.observation, _sigma(problem) * inflation)[:, 0]
+        guides = [problem.guides] if self.guided and problem.guides is not None else []
+        return self.seen.apply(method, portion, problem.observation, *guides, _sigma(problem) * inflation)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,8 @@ def classical(problem: Problem, *, correlated: bool) -> list[Way]:
         Whether neighbouring voxels share noise.
     """
     found = [Way(m.name, m.apply, SINGLY) for m in classical_methods(correlated=correlated)]
+    if problem.guides is not None:
+        found += [Way(f"guided filter (radius {r})", partial(guided, radius=r), SINGLY, guided=True) for r in RADII]
     if problem.frames > 1 and problem.observation.ndim == 4:
         found += [Way(m.name, m.apply, A_FEW) for m in over_frames(correlated=correlated)]
     return found

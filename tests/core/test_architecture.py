@@ -44,6 +44,7 @@ LAYERS = [
         "noise_spectrum",
         "texture",
         "counted",
+        "guided",
     ],
     ["noise_spots", "colours"],
     ["noise_structure"],

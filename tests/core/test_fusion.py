@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scenes import noisy, scene, tiny
 
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import fuse
+from dip_sci.guided import RADII, guided
 from dip_sci.image import Image
 from dip_sci.restore import denoise
 from dip_sci.tasks import Fuse
@@ -27,9 +29,9 @@ def test_a_clean_guide_is_worth_more_than_a_decibel():
     truth = shapes(96)
     image = Image((truth + np.random.default_rng(1).normal(0, 40, truth.shape)).astype(np.float32), "YX")
     recipe = tiny(**LEARN, noise={"sigma": 40.0})
-    alone, guided = denoise(image, recipe), fuse(image, 300 - 2 * truth, recipe)
-    assert psnr(guided.image.array, truth) > psnr(alone.image.array, truth) + 1
-    assert guided.report.task == "fuse"
+    alone, by_guide = denoise(image, recipe), fuse(image, 300 - 2 * truth, recipe)
+    assert psnr(by_guide.image.array, truth) > psnr(alone.image.array, truth) + 1
+    assert by_guide.report.task == "fuse"
 
 
 def test_full_supervision_sees_the_guide():
@@ -164,3 +166,39 @@ def test_a_guide_from_elsewhere_is_refused():
     image = noisy(24, 24, 24, axes="ZYX", affine=np.eye(4), spacing=(1.0, 1.0, 1.0), units=("millimeter",) * 3)
     with pytest.raises(ImageError, match="do not overlap"):
         fuse(image, far_away(), tiny())
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (10, 24, 20)])
+@pytest.mark.parametrize("radius", RADII)
+def test_what_a_guide_tells_of_an_image_is_found_under_its_noise(shape, radius):
+    """Two samples, another linear function of the guides each."""
+    g = torch.Generator().manual_seed(radius)
+    guides = torch.randn(2, *shape, generator=g)
+    truth = torch.stack([3 * guides[0] - guides[1] + 100, 2 * guides[1] - 50])
+    sd = torch.tensor([0.5, 0.2]).view(2, *(1,) * len(shape))
+    noisy = truth + sd * torch.randn(truth.shape, generator=g)
+    found = guided(noisy, guides, sd, radius)
+    many = (2 * min(radius, min(shape) // 4) + 1) ** len(shape)
+    error = (found - truth).square().flatten(1).mean(dim=1).sqrt() / sd.flatten()
+    # Three numbers are learned from every window.
+    assert (error < 1.5 * (3 / many) ** 0.5).all()
+    assert found.dtype == noisy.dtype
+
+
+def test_a_constant_part_of_a_guide_leaves_the_mean():
+    guides, sd = torch.zeros(1, 32, 32), torch.full((1, 1, 1), 1.0)
+    guides[:, :, 20:] = 1
+    noisy = 5 + torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = guided(noisy, guides, sd, 4)
+    assert torch.isfinite(found).all()
+    assert float((found - 5).abs().max()) < 1
+
+
+def test_detail_that_the_guide_foretells_is_no_noise():
+    """Fine detail everywhere, so that nothing is flat: what the guide leaves of it is."""
+    detail = 30 * np.random.default_rng(1).normal(size=(96, 96))
+    seen = 100 + detail + np.random.default_rng(0).normal(0, 5, detail.shape)
+    recipe = tiny(output={"classical": "blend", "dtype": "float32"})
+    result = fuse(Image(seen.astype(np.float32), "YX"), detail.astype(np.float32), recipe)
+    assert "standard deviation 5." in result.report.noise[0] or "standard deviation 4.9" in result.report.noise[0]
+    assert np.square(result.image.array - 100 - detail).mean() < 0.1 * 5**2
