@@ -193,6 +193,10 @@ class Problem:
         variance = ((self.observation - mean).square() * weights).sum(dim=axes, keepdim=True) / count
         return variance.sqrt().clamp_min(1e-4)
 
+    def scatter(self) -> float:
+        """Return the sum of the noise's variances, as far as voxels count and anything varies."""
+        return float((self.weights * self.varies * self.sigma.square()).sum().clamp_min(1e-12))
+
     def judged(self) -> Problem:
         """Return the same problem with all that is known of what neighbours share."""
         return self if self.detail is None else replace(self, texture=self.detail)

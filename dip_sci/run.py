@@ -200,13 +200,16 @@ class Run:
     def _blended(self, problem: Problem, kept: Tensor | None, fitted: Fitted) -> Iterator[Combination | float]:
         """Blend, judged by what the fit has not learned from where that matters; then complete holes."""
         before = sum(len(e[0]) for e in self.estimates[:-1])
+        said = problem.scatter()
         problem, known = self.prepared.judged(problem, fitted.estimate.mean(dim=0), before)
+        # What the fit was told of the noise is not all that is known of it now.
+        miss = None if fitted.miss is None else fitted.miss * said / problem.scatter()
         if kept is None:
-            yield from self._weighed(problem, fitted, known=known)
+            yield from self._weighed(problem, fitted, miss, known=known)
             return
         holes = self.prepared.task.completes
         everywhere = holes and not self.prepared.noise.correlated
-        weighed = self._weighed(problem if everywhere else problem.weighted(kept), fitted, known=known)
+        weighed = self._weighed(problem if everywhere else problem.weighted(kept), fitted, miss, known=known)
         if not holes:
             yield from weighed
             return
@@ -233,8 +236,9 @@ class Run:
                 )
             yield found
 
-    def _weighed(self, problem: Problem, fitted: Fitted, *, known: bool) -> Iterator[Combination | float]:
-        miss = fitted.miss
+    def _weighed(
+        self, problem: Problem, fitted: Fitted, miss: float | None, *, known: bool
+    ) -> Iterator[Combination | float]:
         # The noise is said to be as strong as it may be, and that is not what is to be contradicted; but doubt is no excuse.
         said = max(1 / self.prepared.caution, LEAST_MISS)
         least = LEAST_MISS * said * (1 - self.prepared.noise.cut_off)
