@@ -369,7 +369,8 @@ class Preparation:
         """Warn where the noise model is hardly that of the image."""
         if self.constant or not self.task.minds_noise(self.recipe):
             return []
-        return self.noise.doubts(self._stacked(self.found.values), self._seen)
+        noisy = self.found.explained & ~self.found.plain
+        return self.noise.doubts(self._stacked(self.found.values), self._stacked(noisy))
 
     def rounding(self) -> str | None:
         """Warn where whole numbers are too coarse for what the noise leaves."""
@@ -377,7 +378,7 @@ class Preparation:
             return None
         if not self.task.minds_noise(self.recipe):
             return None
-        middle = np.median(self.found.values[self.found.explained])
+        middle = np.median(self.found.values[self.found.explained & ~self.found.plain])
         sd = float(self.noise.sd_at(float(middle)).min())
         if sd >= COARSE:
             return None

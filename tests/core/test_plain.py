@@ -101,6 +101,17 @@ def test_padding_stays_exactly_as_it_is_and_makes_no_noise(dtype):
     assert result.report.noise[-1].startswith("51% of the voxels lie in areas of one value")
 
 
+def test_padding_below_a_camera_s_offset_casts_no_doubt_on_it():
+    light = (
+        np.random.default_rng(0).poisson(scene(96, 96) / 4) * 3.0
+        + 100
+        + np.random.default_rng(1).normal(0, 2, (96, 96))
+    )
+    values = np.where(disc(96, 96), light, 0).astype(np.float32)
+    result = denoise(Image(values, "YX"), tiny(noise={"gain": 3.0, "offset": 100.0, "read_noise": 2.0}))
+    assert not any("hardly that of this image" in note for note in result.report.notes)
+
+
 def test_an_empty_frame_of_a_series_stays_empty():
     series = np.stack([noisy(48, 48, sigma=10, seed=k).array for k in range(4)])
     series[2] = 0
