@@ -398,9 +398,10 @@ class Preparation:
         Returns
         -------
         ndarray
-            Standard deviation in the image's units, of the image's shape; 0 for a sample that is no colour.
+            Standard deviation in the image's units, of the image's shape; 0 in plain areas, and for a sample that is no colour.
         """
         sd: NDArray[np.float32] = self.found.unstacked(self.noise.strength(self.found.whole(as_float(values))))
+        sd[self.found.plain] = 0
         return sd
 
     def _noise_sd(self) -> NDArray[np.float32]:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from scenes import noisy, scene, tiny
 
 from dip_sci import plain
+from dip_sci.choices import decide
 from dip_sci.image import Image
+from dip_sci.preparation import Preparation
 from dip_sci.restore import denoise
 
 
@@ -118,6 +120,15 @@ def test_an_empty_frame_of_a_series_stays_empty():
     result = denoise(Image(series, "TYX"), tiny(generator={"ndim": "2d"}))
     assert not result.image.array[2].any()
     assert all((result.image.array[k] != series[k]).mean() > 0.9 for k in (0, 1, 3))
+
+
+def test_the_noise_map_has_none_in_padding():
+    inside = disc(96, 96)
+    image = Image(np.where(inside, noisy(96, 96, sigma=20).array, 0).astype(np.float32), "YX")
+    recipe = decide(tiny(), image, fast_bfloat16=False).recipe
+    found = Preparation(image, recipe, None).noise_map(image.array)
+    assert not found[~inside].any()
+    assert found[inside].mean() == pytest.approx(20, rel=0.1)
 
 
 def test_nothing_is_restored_where_a_region_holds_padding_alone():
