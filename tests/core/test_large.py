@@ -298,3 +298,15 @@ def test_no_room_for_the_result_is_said_before_the_work(tmp_path):
     with pytest.raises(WriteError, match=r"cannot take .* free some room there"):
         Scratch((2**20, 2**20, 2**10), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [0.0, -1000.3])
+def test_padding_keeps_its_bits_in_whatever_tiles_it_lies(value):
+    y, x = np.mgrid[-1:1:72j, -1:1:96j]
+    inside = np.broadcast_to(np.hypot(y, x) < 0.8, VOLUME.shape)
+    values = np.where(inside, VOLUME.array, np.float32(value)).astype(np.float32)
+    done = tiles(Image(values, "ZYX", (1.0, 1.0, 1.0), ("millimeter",) * 3), brighter)
+    list(done.run())
+    result = done.result()[0].array
+    assert result[~inside].tobytes() == values[~inside].tobytes()
+    assert (result[inside] > values[inside]).all()
