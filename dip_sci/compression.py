@@ -26,6 +26,7 @@ from dip_sci.decompression import (
 )
 from dip_sci.errors import ImageError, RecipeError, WriteError
 from dip_sci.fit import Settings, iter_fit
+from dip_sci.image import needed
 from dip_sci.io.files import refuse_target, replacing
 from dip_sci.layout import Layout
 from dip_sci.operators import Identity
@@ -176,7 +177,7 @@ def iter_compress(
         After each step.
     """
     started = time.monotonic()
-    image = image.loaded()
+    image = needed(image).loaded()
     _check(image, factor, weights, steps, seed)
     where = machine.pick(device)
     draft = _draft(image, seed)

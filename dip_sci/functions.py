@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dip_sci.image import needed
 from dip_sci.restore import finish, iter_restore
 from dip_sci.tasks import Deconvolve, Fuse, Inpaint, SuperResolve
 
@@ -53,7 +54,7 @@ def inpaint(
     ImageError, RecipeError, FitError
         As for `denoise`, and if the mask does not fit, nothing is missing, or everything is.
     """
-    image = image.loaded()
+    image = needed(image).loaded()
     task = Inpaint.of(image, missing)
     return _restored(task, image, recipe, region, background, cancel, checkpoint)
 
@@ -91,7 +92,7 @@ def super_resolve(
     ImageError, RecipeError, FitError
         As for `denoise`, and if the factor does not fit.
     """
-    image = image.loaded()
+    image = needed(image).loaded()
     task = SuperResolve.of(image, factor)
     return _restored(task, image, recipe, region, background, cancel, checkpoint)
 
@@ -127,7 +128,7 @@ def fuse(
     ImageError, RecipeError, FitError
         As for `denoise`, and if the guide does not fit or does not overlap with the image.
     """
-    image = image.loaded()
+    image = needed(image).loaded()
     task = Fuse.of(image, guide)
     return _restored(task, image, recipe, region, background, cancel, checkpoint)
 
@@ -170,7 +171,7 @@ def deconvolve(
     agreement with the image (half-quadratic splitting, Zhang et al. 2021, "Plug-and-play image restoration with deep denoiser
     prior"), photons weighed as they scatter.
     """
-    image = image.loaded()
+    image = needed(image).loaded()
     task = Deconvolve.of(image, psf)
     return _restored(task, image, recipe, region, background, cancel, checkpoint)
 

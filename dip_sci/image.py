@@ -176,3 +176,19 @@ class Image:
         """Return the same image with sentences added to what its user should see."""
         source = dataclasses.replace(self.source, notes=(*self.source.notes, *notes))
         return dataclasses.replace(self, source=source)
+
+
+def needed(image: object) -> Image:
+    """Return what is to be an image.
+
+    Raises
+    ------
+    ImageError
+        If it is none.
+    """
+    if isinstance(image, Image):
+        return image
+    raise ImageError(
+        f"An Image is needed, not {type(image).__name__}: dip_sci.read reads a file, and Image(array, axes) names an array's axes, "
+        "such as 'ZYX'."
+    )

@@ -15,6 +15,7 @@ from dip_sci import choices, generators, stopping
 from dip_sci import device as machine
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.fit import Settings, iter_fit
+from dip_sci.image import needed
 from dip_sci.layout import Layout, spacings
 from dip_sci.problem import Problem
 from dip_sci.progress import Progress
@@ -138,7 +139,7 @@ def iter_pre_image(
         After each step.
     """
     started = time.monotonic()
-    asked, image = _asked(recipe), image.loaded()
+    asked, image = _asked(recipe), needed(image).loaded()
     where = machine.pick(asked.device)
     shown = _Shown(image, asked)
     choice = choices.decide(asked, image, fast_bfloat16=machine.fast_bfloat16(where))
@@ -207,6 +208,8 @@ class Activations:
     def __init__(
         self, module: nn.Module, layer: str, preprocess: Callable[[Tensor], Tensor] | None, low: float, width: float
     ) -> None:
+        if not isinstance(module, nn.Module):
+            raise RecipeError(f"A torch module is needed, not {type(module).__name__}.")
         # A copy: the user's own keeps its mode, its gradients and its device.
         self.module = copy.deepcopy(module).eval().requires_grad_(requires_grad=False)
         self.layer, self.preprocess = layer, preprocess
@@ -215,7 +218,7 @@ class Activations:
         parts = dict(self.module.named_modules())
         if not layer or layer not in parts:
             names = [name for name in parts if name]
-            near = difflib.get_close_matches(layer, names, n=3, cutoff=0.4) or names[:5]
+            near = difflib.get_close_matches(str(layer), names, n=3, cutoff=0.4) or names[:5]
             raise RecipeError(
                 f"The module has no layer {layer!r}; "
                 + (f"near ones are {', '.join(map(repr, near))}." if near else "it has no named parts at all.")
@@ -331,7 +334,7 @@ def _asked(recipe: Recipe | None) -> Recipe:
     RecipeError
         If an option means nothing for a pre-image.
     """
-    given = {} if recipe is None else recipe.model_dump(exclude_unset=True)
+    given = Recipe.needed(recipe).model_dump(exclude_unset=True)
     for group in ("noise", "supervision"):
         extra = given.get(group, {})
         if extra and extra != {"kind": "full"}:

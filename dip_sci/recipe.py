@@ -299,6 +299,24 @@ class Recipe(_Group):
     output: OutputOptions = OutputOptions()
 
     @classmethod
+    def needed(cls, recipe: object) -> Recipe:
+        """Return what is to be a recipe; the default for ``None``.
+
+        Raises
+        ------
+        RecipeError
+            If it is none.
+        """
+        if recipe is None:
+            return cls()
+        if isinstance(recipe, Recipe):
+            return recipe
+        raise RecipeError(
+            f"A Recipe is needed, not {type(recipe).__name__}: Recipe(preset='fast'), Recipe.parse(options) or Recipe.load(path) "
+            "make one."
+        )
+
+    @classmethod
     def parse(cls, data: Any, *, where: str = "the recipe") -> Recipe:
         """Build a recipe from nested dictionaries.
 

@@ -84,6 +84,10 @@ def region_array(
     if region is None:
         return None
     given = on_grid(image, region, name=name).array if isinstance(region, Image) else np.asarray(region)
+    if given.dtype.kind not in "biuf":
+        raise ImageError(
+            f"The {name} is to be an array of numbers or an Image, not {type(region).__name__}: dip_sci.read reads a file."
+        )
     array: NDArray[np.bool_] = np.isfinite(given) & (given != 0)
     spatial = tuple(image.size_of(a) for a in image.spatial_axes)
     if array.shape == image.shape:

@@ -14,6 +14,7 @@ from dip_sci import choices, device, pieces, piecewise, preferences, sample
 from dip_sci.checkpoint import Checkpoint, identity
 from dip_sci.errors import FitError
 from dip_sci.finished import first_of
+from dip_sci.image import needed
 from dip_sci.pieces import Pieces
 from dip_sci.preparation import Preparation
 from dip_sci.recipe import Recipe
@@ -129,7 +130,7 @@ def iter_restore(
     ImageError, RecipeError, FitError
         As for `denoise`.
     """
-    recipe, task = recipe or Recipe(), task or Task()
+    image, recipe, task = needed(image), Recipe.needed(recipe), task or Task()
     cut_up = _pieces(image, recipe, task, region, scratch)
     if cut_up is not None:
         masks = region_array(cut_up.image, region), region_array(cut_up.image, background, "background region")
@@ -225,7 +226,7 @@ def _learn(
     With `learned`, it must have been done before; with `warm`, the fits begin with these weights.
     """
     started = time.monotonic()
-    recipe, task = recipe or Recipe(), task or Task()
+    image, recipe, task = needed(image), Recipe.needed(recipe), task or Task()
     image = image if task.name == Task.name else image.loaded()
     earlier: Restoration | None = None
     dtype = image.dtype

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dip_sci.errors import DipSciError, ImageError, ReadError, WriteError
+from dip_sci.image import needed
 from dip_sci.io import losses, registry
 from dip_sci.io.files import refuse_target, replacing
 from dip_sci.io.registry import full_suffix
@@ -144,7 +145,7 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     WriteError
         If the target cannot be written or its format cannot hold the image. Nothing is left behind then.
     """
-    path = completed(path, image)
+    path = completed(path, needed(image))
     form = check_target(path, image, overwrite=overwrite)
     try:
         with replacing(path, registry.full_suffix(path)) as temporary:
