@@ -237,6 +237,8 @@ class Findings:
         found = []
         for index, e in [] if self.rotated else self.each:
             lit = values[index][seen[index]]
+            if not lit.size:
+                continue
             if isinstance(e.model, PoissonGaussian):
                 least = e.model.offset - BELOW * e.model.read_noise - e.model.gain
                 share, what = np.mean(lit < least), f"darker than a camera's offset of {e.model.offset:.4g} allows"

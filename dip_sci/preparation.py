@@ -369,8 +369,7 @@ class Preparation:
         """Warn where the noise model is hardly that of the image."""
         if self.constant or not self.task.minds_noise(self.recipe):
             return []
-        noisy = self.found.explained & ~self.found.plain
-        return self.noise.doubts(self._stacked(self.found.values), self._stacked(noisy))
+        return self.noise.doubts(self._stacked(self.found.values), self._stacked(self.found.noisy))
 
     def rounding(self) -> str | None:
         """Warn where whole numbers are too coarse for what the noise leaves."""
@@ -378,8 +377,8 @@ class Preparation:
             return None
         if not self.task.minds_noise(self.recipe):
             return None
-        middle = np.median(self.found.values[self.found.explained & ~self.found.plain])
-        sd = float(self.noise.sd_at(float(middle)).min())
+        noisy = self.found.values[self.found.noisy]
+        sd = float(self.noise.sd_at(float(np.median(noisy))).min()) if noisy.size else COARSE
         if sd >= COARSE:
             return None
         return (

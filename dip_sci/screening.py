@@ -111,6 +111,11 @@ class Screening:
         areas = [plain.describe(float(share))] if share > plain.TOLD else []
         return tuple(areas) if share == 1 else (*self.noise.sentences, *hum, *stray, *areas)
 
+    @property
+    def noisy(self) -> NDArray[np.bool_]:
+        """Which voxels hold content and noise, and nothing else."""
+        return self.explained & ~self.plain
+
     def whole(self, array: NDArray[Any]) -> NDArray[Any]:
         """Stack an array of the image's shape, without an alpha sample."""
         return self._layout.stack(array[self._colours])

@@ -131,6 +131,15 @@ def test_the_noise_map_has_none_in_padding():
     assert found[inside].mean() == pytest.approx(20, rel=0.1)
 
 
+@pytest.mark.parametrize("model", ["auto", "poisson", "rician"])
+def test_a_single_voxel_beside_a_plain_area_is_no_end_of_the_world(model):
+    """It is an outlier, so that no voxel is left that holds noise."""
+    values = np.full((12, 12), 8, np.uint8)
+    values[0, 0] = 1
+    result = denoise(Image(values, "YX"), tiny(noise={"model": model}))
+    assert np.array_equal(result.image.array.flat[1:], values.flat[1:])
+
+
 def test_nothing_is_restored_where_a_region_holds_padding_alone():
     values = np.where(disc(96, 96), noisy(96, 96, sigma=20).array, 0).astype(np.float32)
     corner = np.zeros(values.shape, bool)
