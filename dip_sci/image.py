@@ -23,6 +23,9 @@ AXES = "TCZYXS"
 
 SPATIAL = "ZYX"
 
+REAL = "biuf"
+"""Kinds of NumPy's types that hold real numbers."""
+
 
 @dataclass(frozen=True)
 class Source:

@@ -87,7 +87,7 @@ alike but for chance, and steepness of its flattest spots' spectrum, over that o
 On independent noise, texture has up to 1.0 where as many blocks are alike; bilinear interpolation makes 1.2 to 1.4.
 """
 
-MANY, VERY_FEW, MORE = 0.3, 0.02, 1.08
+MANY, FLATTEST, MORE = 0.3, 0.02, 1.08
 """Shares of the blocks, from the flattest on, and how many times stronger what is finest in many may be than in very few: of noise it
 is as strong (1.05 in brains), in textured pictures 1.1 to 1.9 times.
 """
@@ -350,7 +350,7 @@ def _counts(lags: tuple[float, float]) -> bool:
 def holds_content(blocks: Blocks) -> bool:
     """Say whether content is in the finest frequencies even of the flattest blocks."""
     middle, finest_ones = (float(blocks.spectrum()[band].mean()) for band in (_MIDDLE, _FINEST))
-    more = fine_level(blocks, MANY) > MORE * fine_level(blocks, VERY_FEW)
+    more = fine_level(blocks, MANY) > MORE * fine_level(blocks, FLATTEST)
     return more or middle > STEEP_CONTENT * finest_ones
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci.errors import ImageError
-from dip_sci.image import SPATIAL, Image
+from dip_sci.image import REAL, SPATIAL, Image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def region_array(
     if region is None:
         return None
     given = on_grid(image, region, name=name).array if isinstance(region, Image) else np.asarray(region)
-    if given.dtype.kind not in "biuf":
+    if given.dtype.kind not in REAL:
         raise ImageError(
             f"The {name} is to be an array of numbers or an Image, not {type(region).__name__}: dip_sci.read reads a file."
         )

@@ -190,17 +190,19 @@ class Screening:
         if not (self._task.guides and found.gaussian):
             return found
         # What the guide foretells is content. Photons must be seen with their brightness.
-        left = find(stack - self._foretold(stack))
+        left = find(stack - self._foretold(stack, self.whole(measured)))
         weaker = left.gaussian and not left.rotated and (left.sd < found.sd).all()
         return left if weaker else found
 
-    def _foretold(self, stack: NDArray[Any]) -> NDArray[Any]:
-        """Return what the guides tell of a stack ``(G, S, M, *spatial)``."""
+    def _foretold(self, stack: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return what the guides tell of a stack ``(G, S, M, *spatial)``, as far as it was measured."""
         guides = [self.whole(np.broadcast_to(guide, self.values.shape))[0, 0] for guide in self._task.guides]
         beside = torch.from_numpy(np.stack(guides, axis=1).copy())
         foretold = np.empty_like(stack)
         for g, s, m in np.ndindex(*stack.shape[:3]):
-            y = torch.from_numpy(stack[g, s, m].copy())[None]
+            here = seen[g, s, m]
+            middle = stack[g, s, m][here].mean() if here.any() else 0
+            y = torch.from_numpy(np.where(here, stack[g, s, m], middle).astype(stack.dtype))[None]
             # What was taken for noise may be what they tell.
             foretold[g, s, m] = guided(y, beside[m], SLIGHT * y.std(), RADII[-1])[0].numpy()
         return foretold

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dip_sci.errors import ImageError
-from dip_sci.image import SPATIAL, Image
+from dip_sci.image import REAL, SPATIAL, Image
 from dip_sci.region import length
-from dip_sci.tasks.task import REAL, Task
+from dip_sci.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

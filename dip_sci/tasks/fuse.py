@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dip_sci.errors import ImageError
-from dip_sci.image import Image
+from dip_sci.image import REAL, Image
 from dip_sci.region import as_volume, differ, from_volume, voxels_between
-from dip_sci.tasks.task import REAL, Task
+from dip_sci.tasks.task import Task
 
 if TYPE_CHECKING:
     from typing import Any, Literal

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from dip_sci.operators import Operator
     from dip_sci.recipe import Recipe
 
-REAL = "biuf"
-"""Kinds of NumPy's types that hold real numbers."""
-
 
 class Task:
     """Remove the noise: what was observed is the image itself. Other tasks say where they differ.

@@ -202,3 +202,11 @@ def test_detail_that_the_guide_foretells_is_no_noise():
     result = fuse(Image(seen.astype(np.float32), "YX"), detail.astype(np.float32), recipe)
     assert "standard deviation 5." in result.report.noise[0] or "standard deviation 4.9" in result.report.noise[0]
     assert np.square(result.image.array - 100 - detail).mean() < 0.1 * 5**2
+
+
+def test_voxels_that_were_not_measured_say_nothing_of_what_a_guide_foretells():
+    detail = 30 * np.random.default_rng(1).normal(size=(96, 96))
+    seen = 100 + detail + np.random.default_rng(0).normal(0, 5, detail.shape)
+    seen[40:44, 50:60] = np.nan
+    result = fuse(Image(seen.astype(np.float32), "YX"), detail.astype(np.float32), tiny())
+    assert "standard deviation 5." in result.report.noise[0] or "standard deviation 4.9" in result.report.noise[0]
