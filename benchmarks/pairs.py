@@ -8,6 +8,7 @@ group      truth fit truth
 fmd        no        mean of 50 confocal shots of the same field
 w2s        yes       mean of 400 widefield shots; noisy and truth were stretched to 8 bit each on its own
 flim       yes       mean of 5 two-photon shots, not of the noisy one: the two share no noise, though stripes of hum
+phasor     no        its two coordinates of the decay's phase, where there is light
 oct        yes       registered mean of repeated B-scans
 bacteria   yes       mean of many widefield shots
 lcd        no        mean of the repeats at 55 and 100 % dose without the noisy ones, weighted by dose. The clean phantom
@@ -25,7 +26,8 @@ cset9_*    no        noise of SD 20 that the colours share: `_jpeg`: white, then
 set12_rgb  no        `set12` three times over: a grey picture saved in colour
 set14_*    no        the 14 pictures of Set14, grey: `_s5`, `_s15`: white noise of that SD; `_rising`: from SD 8 at the left
                      to 40 at the right; `_magnitude_5`, `_12`: Rician noise of 5, 12 % of 255; `_shared_15`, `_25`: SD 25 or
-                     15 that neighbours share (FWHM 1.5, 2.5 pixels); `_cut`: SD 50, cut off at 0 and 255, whole numbers;
+                     15 that neighbours share (FWHM 1.5, 2.5 pixels); `_mottled`: SD 12 that they share (2.5) over white noise
+                     of SD 8, as in computed tomography with a sharp kernel; `_cut`: SD 50, cut off at 0 and 255, whole numbers;
                      `_turned`: white noise of SD 20, then turned by 7 degrees, bilinear
 finer_*    no        slices of three brains (BrainWeb, mean of 152, 7 T), as scanners hand them out, interpolated: complex
                      noise of SD 12 (of 255), only the middle of the spectrum kept, the rest 0, magnitude (`finer_13`, `_15`,
@@ -52,6 +54,7 @@ shows another section than its truth.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import os
@@ -272,6 +275,15 @@ def _flim(root: Path, crop: int | None) -> Iterator[Pair]:
     yield _pair("flim/bpae1", noisy, truth, crop, fit=True, kind="correlated")
 
 
+def _phasor(root: Path, crop: int | None) -> Iterator[Pair]:
+    folder = root / "microscopy/flim_bpae1"
+    light = _picture(folder / "W800_P200_5mW_Ax5_I.tif")
+    lit = _centre(light > np.quantile(light, 0.3), crop)
+    for k in "GS":
+        noisy, truth = (_picture(folder / f"W800_P200_5mW_{shots}.tif") for shots in (f"Ax1_{k}_t5", f"Ax5_{k}"))
+        yield dataclasses.replace(_pair(f"phasor/{k}", noisy, truth, crop, kind="correlated"), mask=lit)
+
+
 def _oct(root: Path, crop: int | None) -> Iterator[Pair]:
     for path in sorted((root / "microscopy/oct_duke").glob("*_test.tif")):
         eye = path.name.removesuffix("_test.tif")
@@ -409,6 +421,10 @@ def _shared(truth: NDArray[Any], rng: np.random.Generator, sd: float, fwhm: floa
     return truth + sd / noise.std() * noise
 
 
+def _mottled(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    return _white(_shared(truth, rng, 12, 2.5), rng, 8)
+
+
 def _cut(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     return np.clip(np.rint(_white(truth, rng, 50)), 0, 255)
 
@@ -537,6 +553,7 @@ SET14: dict[str, tuple[Callable[[NDArray[Any], np.random.Generator], NDArray[Any
     "set14_magnitude_12": (partial(_magnitude, percent=12), "rician"),
     "set14_shared_15": (partial(_shared, sd=25, fwhm=1.5), "correlated"),
     "set14_shared_25": (partial(_shared, sd=15, fwhm=2.5), "correlated"),
+    "set14_mottled": (_mottled, "correlated"),
     "set14_cut": (_cut, "white"),
     "set14_hot": (partial(_hot, share=0.002), "white"),
     "set14_hotter": (partial(_hot, share=0.01), "white"),
@@ -547,6 +564,7 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     "fmd": _fmd,
     "w2s": _w2s,
     "flim": _flim,
+    "phasor": _phasor,
     "oct": _oct,
     "bacteria": _bacteria,
     "lcd": _lcd,

@@ -100,6 +100,7 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
     full = kind == "full"
     generator = _generator(recipe, full, ndim, effort)
     changes: dict[str, Any] = {
+        "noise": _noise(recipe, image, reasons),
         "generator": generator | _neighbours(recipe, image, full, ndim, reasons),
         "input": _input(recipe, generator),
         "supervision": _supervision(recipe, kind, ndim, effort),
@@ -108,6 +109,14 @@ def decide(recipe: Recipe, image: Image, *, fast_bfloat16: bool) -> Choices:
     }
     changes["stop"] = _stop(recipe, full, changes["fit"]["steps"], reasons)
     return Choices(recipe, recipe.merged(changes), reasons)
+
+
+def _noise(recipe: Recipe, image: Image, reasons: dict[str, str]) -> dict[str, Any]:
+    """Say what the kind of scanner tells of the noise."""
+    if recipe.noise.spatial != "auto" or image.source.modality != "CT":
+        return {}
+    reasons["noise.spatial"] = "correlated: computed tomography reconstructs its images, and neighbours share the noise"
+    return {"spatial": "correlated"}
 
 
 def with_noise(choice: Choices, sigma: float, *, correlated: bool, in_time: float = 0.0) -> Choices:

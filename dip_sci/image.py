@@ -46,6 +46,8 @@ class Source:
         Sentences a user should see: what was assumed, what could not be kept. No patient data.
     channels
         Names of the channels along ``C``, empty where unknown.
+    modality
+        What measured it, by DICOM's abbreviation (``"CT"``, ``"MR"``, ...); ``None`` where unknown.
     """
 
     format: str = "array"
@@ -53,6 +55,7 @@ class Source:
     header: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    modality: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

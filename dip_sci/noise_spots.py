@@ -34,10 +34,27 @@ Noise that they share has .9 to 1.2 in textured pictures too, brick walls and sw
 """
 
 ALONG_ONE = 0.15
-"""Difference of the lag-1 autocorrelations from which on noise is correlated along one axis, as scanners make it, content not."""
+"""Difference of the lag-1 autocorrelations from which on noise is correlated along one axis, as scanners make it, content hardly."""
+
+AS_MUCH, AS_STEEP = (0.6, 1.6), 1.3
+"""How one-sided the spots' spectrum may be, over that of the noise that was found, to confirm it, and how steep at most: scanners
+make .6 to 1.1, textures 1.5 and more.
+"""
+
+TOO_MUCH = 1.9
+"""The same, from which on it is content's: waves on water have 2.1 and more, scanners .3 to 1.1."""
+
+ONE_SIDED = 0.15
+"""Least logarithm of the ratio of the power along one axis to that along the other that can be told from none."""
+
+LIKE = 0.42
+"""How differently steep an image's parts may be (10 to 75 %), over the steepness of the noise, and all hold the same noise: scanners
+.2 to .4, waves and stripes from .5 on.
+"""
 
 _I, _J = np.indices((EDGE, EDGE))
 _ANY, _COARSE, _FINE = _I + _J > 2, (_I + _J >= 3) & (_I + _J <= 4), _I + _J >= 7
+_ALONG_X, _ALONG_Y = (_J >= 3) & (_I <= 1), (_I >= 3) & (_J <= 1)
 
 
 @dataclass(frozen=True)
@@ -50,10 +67,16 @@ class Spots:
         Standard deviation of independent noise; where neighbours share noise, less than all of it.
     steepness
         Logarithm of the ratio of the power at coarse to that at fine frequencies.
+    spread
+        How differently steep the parts are: from their 10 to their 75 % quantile.
+    sidedness
+        Logarithm of the ratio of the power at frequencies along Y to that along X: larger than 0 where noise is shared along X.
     """
 
     level: float
     steepness: float
+    spread: float
+    sidedness: float
 
 
 def spots(planes: Array, seen: NDArray[np.bool_]) -> Spots | None:
@@ -67,9 +90,17 @@ def spots(planes: Array, seen: NDArray[np.bool_]) -> Spots | None:
     spectra = np.array([group.spectrum(SHARE, 1) for group in groups if len(group) >= FEWEST])
     if not spectra.size or not spectra.any():
         return None
-    coarse, fine = (spectra[:, band].mean(axis=1) + 1e-300 for band in (_COARSE, _FINE))
     level = math.sqrt(np.median(spectra[:, _ANY].mean(axis=1)))
-    return Spots(level, float(np.median(np.log(coarse / fine))))
+    steep = _ratios(spectra, _COARSE, _FINE)
+    low, high = np.quantile(steep, (0.1, 0.75))
+    sided = float(np.median(_ratios(spectra, _ALONG_Y, _ALONG_X)))
+    return Spots(level, float(np.median(steep)), float(high - low), sided)
+
+
+def _ratios(spectra: Array, band: NDArray[np.bool_], other: NDArray[np.bool_]) -> Array:
+    """Return the logarithms of the ratios of the power in one band to that in another."""
+    over, under = (spectra[:, which].mean(axis=1) + 1e-300 for which in (band, other))
+    return np.log(over / under)
 
 
 def drawn(kernel: NDArray[np.float32] | None) -> Spots:
@@ -116,7 +147,8 @@ def share(
     elif abs(lags[0] - lags[1]) < ALONG_ONE:
         least = STEEP
     else:
-        return True
+        sided = sidedness(planes, seen, kernel)
+        return sided is None or sided < TOO_MUCH
     found = steepness(planes, seen, kernel)
     return found is None or found[0] > least * found[1]
 
@@ -128,3 +160,29 @@ def steepness(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32
     """
     white, noise, found = drawn(None).steepness, drawn(kernel).steepness, spots(planes, seen)
     return None if found is None else (found.steepness - white, noise - white)
+
+
+def everywhere(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32]) -> bool:
+    """Say whether the flattest spots in all parts of an image hold the noise of a `kernel`: content is another from place to place."""
+    white, noise, found = drawn(None).steepness, drawn(kernel).steepness, spots(planes, seen)
+    if found is None:
+        return False
+    steep = noise - white
+    return found.spread < LIKE * steep and STEEP * steep < found.steepness - white
+
+
+def confirmed(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32]) -> bool:
+    """Say whether the flattest spots hold noise that is shared along one axis as much as a `kernel` says, and nothing coarser."""
+    sided, steep = sidedness(planes, seen, kernel), steepness(planes, seen, kernel)
+    if sided is None or steep is None:
+        return False
+    return AS_MUCH[0] < sided < AS_MUCH[1] and steep[0] < AS_STEEP * steep[1]
+
+
+def sidedness(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32]) -> float | None:
+    """Measure how one-sided the spectrum of the flattest spots is, over that of noise with a `kernel`.
+
+    ``None`` where there are too few spots, or the noise is hardly one-sided.
+    """
+    noise, found = drawn(kernel).sidedness, spots(planes, seen)
+    return None if found is None or abs(noise) < ONE_SIDED else found.sidedness / noise

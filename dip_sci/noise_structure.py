@@ -80,6 +80,11 @@ LEAST_FLOOR = 0.3
 ALONE = 0.1
 """Lag-1 autocorrelation along an axis up to which noise is correlated along the other axis alone: content is along both."""
 
+FAINT, NEGATIVE = 0.08, -0.05
+"""Difference of the lag-1 autocorrelations from which on noise is shared along one axis where the flattest spots confirm it, and the
+least of them: more negative ones are those of a grain that was sharpened.
+"""
+
 SLIGHT, PLAIN, STEEPER = (0.2, 0.4), 0.3, 1.15
 """Least and largest lag-1 autocorrelation along both axes of an image that counts as interpolated; share of its blocks that are
 alike but for chance, and steepness of its flattest spots' spectrum, over that of the noise that was found, at least.
@@ -211,8 +216,11 @@ def structure(
         relative, even = None, blocks
     evened = planes if relative is None else planes / relative
     resampled = asked and not white and _resampled(even, evened, seen)
+    faint = False
     if correlated is None:
-        correlated = not (white or resampled) and _alike(even) >= FLOOR and _counts(measured_lags(_sample(even)))
+        may_be = not (white or resampled) and _alike(even) >= FLOOR
+        faint = may_be and _faintly(even, evened, seen)
+        correlated = faint or (may_be and _counts(measured_lags(_sample(even))))
     even = _sample(even) if correlated else even
     share = _flat(even) if correlated else SHARE
     power, lags = (np.ones((EDGE, EDGE)), (0.0, 0.0)) if white else (measured_power(even, share), measured_lags(even))
@@ -230,9 +238,12 @@ def structure(
         relative = relative / size
     kernel = noise_spectrum.autocorrelation(spectrum)
     on_a_floor = not resampled and min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
-    shared = partial(noise_spots.share, evened, seen, kernel.astype(np.float32), lags, volume=volume)
-    if asked and correlated and (on_a_floor or not shared()):
-        return again(white=True)
+    own = kernel.astype(np.float32)
+    if asked and correlated and not faint:
+        if on_a_floor:
+            on_a_floor = not noise_spots.everywhere(evened, seen, own)
+        if on_a_floor or not noise_spots.share(evened, seen, own, lags, volume=volume):
+            return again(white=True)
     known = correlated or white or on_a_floor
     excess = 1.0 if known else max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0)
     if resampled:
@@ -358,6 +369,16 @@ def _on_a_floor(power: Array, level: float) -> bool:
     """Say whether a spectrum is that of content on top of independent noise: level where it is fine, and steep below."""
     floor, middle, coarse = (float(power[band].mean()) for band in (_FINEST, _MIDDLE, _COARSE))
     return floor / LEVEL < middle < LEVEL * floor and coarse > RISE * floor > RISE * (LEAST_FLOOR * level) ** 2
+
+
+def _faintly(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
+    """Say whether noise is shared along one axis, if only by so little that content might look the same in blocks."""
+    low, high = sorted(measured_lags(blocks))
+    if _counts((low, high)) or low < NEGATIVE or high - low < FAINT:
+        return False
+    spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
+    kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
+    return noise_spots.confirmed(planes, seen, kernel)
 
 
 def _flat(blocks: Blocks) -> float:

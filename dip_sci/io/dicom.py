@@ -191,7 +191,7 @@ def _image(path: Path, headers: dict[Path, Dataset], planes: list[Plane], axes: 
         affine_of(planes, depth) if found[0] in "ZY" else None,
         valid,
         value_range,
-        Source("dicom", str(path), MappingProxyType(_header(planes, first)), notes + more),
+        Source("dicom", str(path), MappingProxyType(_header(planes, first)), notes + more, (), first.get("Modality")),
     )
     return renamed(image, axes, path)
 
