@@ -47,9 +47,9 @@ TOO_MUCH = 1.9
 ONE_SIDED = 0.15
 """Least logarithm of the ratio of the power along one axis to that along the other that can be told from none."""
 
-LIKE = 0.42
-"""How differently steep an image's parts may be (10 to 75 %), over the steepness of the noise, and all hold the same noise: scanners
-.2 to .4, waves and stripes from .5 on.
+LIKE, LIKE_AT_LEAST = 0.42, 0.36
+"""How differently steep an image's parts may be (10 to 75 %), over the steepness of the noise or at all, and all hold the same noise:
+scanners .2 to .4 times, waves and stripes from .5 on, and from .8 on at all.
 """
 
 _I, _J = np.indices((EDGE, EDGE))
@@ -168,7 +168,7 @@ def everywhere(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float3
     if found is None:
         return False
     steep = noise - white
-    return found.spread < LIKE * steep and STEEP * steep < found.steepness - white
+    return found.spread < max(LIKE * steep, LIKE_AT_LEAST) and STEEP * steep < found.steepness - white
 
 
 def confirmed(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32]) -> bool:

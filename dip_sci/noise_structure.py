@@ -74,6 +74,11 @@ way to the finest (2.8 and more); and ratio of the coarse to the finest ones fro
 make where the finest are level rises by less (3.0).
 """
 
+SHARP = 0.25
+"""What more power than the finest frequencies there is in the medium ones, over that in the coarse ones, from which on it may be
+smooth noise over a white floor, as scanners make it (.4 to .9; FWHM 2.5: .35): texture that is alike all over an image is smoother (.1).
+"""
+
 LEAST_FLOOR = 0.3
 """Standard deviation at the finest frequencies, over all, below which they hold only what blocks spread there."""
 
@@ -103,6 +108,8 @@ STEEP_CONTENT = 1.8
 _I, _J = np.indices((EDGE, EDGE))
 _FINEST, _MIDDLE = (_I >= 12) & (_J >= 12), (_I >= 8) & (_I < 12) & (_J >= 8) & (_J < 12)
 _COARSE = (_I + _J >= 2) & (_I + _J <= 4)
+_RADIUS = np.hypot(_I, _J)
+_INNER, _OUTER = (_RADIUS >= 3) & (_RADIUS < 4.2), (_RADIUS >= 5.5) & (_RADIUS < 7)
 
 STEEP = 3
 """Ratio of coarse to fine power, over that of the cells with least, from which on a cell holds content."""
@@ -240,7 +247,7 @@ def structure(
     on_a_floor = not resampled and min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
     own = kernel.astype(np.float32)
     if asked and correlated and not faint:
-        if on_a_floor:
+        if on_a_floor and _sharpness(power) > SHARP:
             on_a_floor = not noise_spots.everywhere(evened, seen, own)
         if on_a_floor or not noise_spots.share(evened, seen, own, lags, volume=volume):
             return again(white=True)
@@ -379,6 +386,12 @@ def _faintly(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
     kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
     return noise_spots.confirmed(planes, seen, kernel)
+
+
+def _sharpness(power: Array) -> float:
+    """Measure how far what lies over a level floor reaches: its power at medium over that at coarse frequencies."""
+    floor, inner, outer = (float(power[band].mean()) for band in (_FINEST, _INNER, _OUTER))
+    return (outer - floor) / max(inner - floor, 1e-300)
 
 
 def _flat(blocks: Blocks) -> float:

@@ -5,7 +5,7 @@ import pytest
 
 from dip_sci.choices import FEW_HIDDEN, MANY_HIDDEN, PRESETS, advice, decide, with_noise
 from dip_sci.errors import RecipeError
-from dip_sci.image import Image
+from dip_sci.image import Image, Source
 from dip_sci.recipe import BELONGS, DEAF, Recipe
 
 
@@ -144,6 +144,15 @@ def test_correlated_noise_is_split(correlated, way):
     assert choice.reasons["supervision.recorrupt"].startswith(way)
     given = decided({"supervision": {"recorrupt": "hide"}})
     assert with_noise(given, 0.6, correlated=True).recipe.supervision.recorrupt == "hide"
+
+
+def test_a_tomograph_is_known_to_share_its_noise():
+    of = Image(np.zeros((64, 64), np.float32), "YX", source=Source("dicom", modality="CT"))
+    choice = decided(of=of)
+    assert choice.recipe.noise.spatial == "correlated"
+    assert choice.reasons["noise.spatial"].startswith("correlated: computed tomography")
+    assert decided({"noise": {"spatial": "independent"}}, of).recipe.noise.spatial == "independent"
+    assert decided().recipe.noise.spatial == "auto"
 
 
 def test_weak_noise_is_fitted_in_many_small_steps():

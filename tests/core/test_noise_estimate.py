@@ -527,6 +527,32 @@ def shared(kernel_sd, size, seed):
     return noise / noise.std(), kernel
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_smooth_noise_over_a_white_floor_is_found_with_it(seed):
+    """As sharp kernels of computed tomography make it: level at the finest frequencies, as white noise under content is."""
+    noise = 12 * shared(1.06, (256, 256), seed)[0] + np.random.default_rng(seed + 9).normal(0, 8, (256, 256))
+    estimated = found(ramp(256) + noise)
+    assert estimated.structure.correlated
+    assert estimated.model.sigma == pytest.approx(np.hypot(12, 8), rel=0.08)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_texture_that_is_stronger_in_places_is_no_smooth_noise(seed):
+    texture = np.linspace(2, 40, 256) * shared(1.06, (256, 256), seed)[0]
+    assert not found(
+        ramp(256) + texture + np.random.default_rng(seed + 9).normal(0, 8, (256, 256))
+    ).structure.correlated
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_that_is_hardly_shared_along_one_axis_is_found(axis, seed):
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=(256, 256)), (0.42, 0)[:: 1 - 2 * axis], truncate=6)
+    estimated = found(ramp(256) + 10 / noise.std() * noise)
+    assert estimated.structure.correlated
+    assert max(estimated.structure.lags) < noise_structure.ANISOTROPIC
+
+
 @pytest.mark.parametrize("kernel_sd", [0.7, 0.9, 1.3])
 @pytest.mark.parametrize("seed", range(3))
 def test_all_of_smooth_noise_is_found_where_there_is_nothing_else(kernel_sd, seed):

@@ -40,6 +40,11 @@ def test_the_affine_leads_to_ras(series):
     np.testing.assert_allclose(affine @ [0, 0, 1, 1], [10, 20, 32.5, 1])
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_what_measured_it_is_known(series, modality):
+    assert read(series(lambda _: {"Modality": modality})).source.modality == modality
+
+
 def test_an_oblique_series_keeps_its_affine(series, stored):
     c, s = np.cos(0.3), np.sin(0.3)
     image = read(series(lambda i: {"orientation": (1, 0, 0, 0, c, s), "position": (1.0, 2 - s * 3 * i, 3 + c * 3 * i)}))
