@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from dip_sci import interruption
+from dip_sci.patch_noise import PatchNoise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-    """Maps patches, their pilot ``(groups, count, voxels)`` and the noise's variance to cleaned ones and weights."""
+    Rule = Callable[[Tensor, Tensor, Tensor, PatchNoise | None], tuple[Tensor, Tensor]]
+    """Maps patches, their pilot ``(groups, count, voxels)``, the noise's variance and what voxels share of it to cleaned ones
+    and weights."""
 
 EDGES = {2: (7, 5), 3: (4,)}
 """Edge of a patch in voxels, by the number of spatial axes; small patches keep fine texture better."""
@@ -61,7 +63,9 @@ WANTED_EDGE = {2: 64, 3: 24}
 """Edge of the parts that are searched, or left out, where not all of an image is wanted."""
 
 
-def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False, frames: int = 0) -> Tensor:
+def low_rank(
+    image: Tensor, sigma: Tensor, *, coarse: bool = False, frames: int = 0, shared: Tensor | None = None
+) -> Tensor:
     """Keep of each group of like patches what is of low rank.
 
     Parameters
@@ -76,6 +80,8 @@ def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False, frames: int 
     frames
         With more than 0, `image` is a series ``(C, F, *spatial)``: like patches are looked for in so many frames on either
         side, too.
+    shared
+        Autocorrelation of the noise along the last axes, of odd sizes; ``None`` where it is independent.
 
     Returns
     -------
@@ -85,10 +91,11 @@ def low_rank(image: Tensor, sigma: Tensor, *, coarse: bool = False, frames: int 
     Notes
     -----
     The singular values of a group are shrunk so that the squared error is least under noise alone (Gavish & Donoho
-    2017, Frobenius loss).
+    2017, Frobenius loss); of noise that is shared, once it was made white.
     """
     search = _Search.of(image, coarse=coarse, frames=frames)
-    return _filtered(image, image, sigma, search, EDGES[search.ndim][0], LOW_RANK_COUNT[search.ndim], [_shrunk])[0]
+    edge, count = EDGES[search.ndim][0], LOW_RANK_COUNT[search.ndim]
+    return _filtered(image, image, sigma, search, edge, count, [_shrunk], shared)[0]
 
 
 def refined(
@@ -99,6 +106,7 @@ def refined(
     only: Collection[str] | None = None,
     coarse: bool = False,
     frames: int = 0,
+    shared: Tensor | None = None,
 ) -> list[Tensor]:
     """Filter each group of like patches by what it looks like in a first result, in several ways.
 
@@ -112,7 +120,7 @@ def refined(
         Standard deviation of the noise of `image`, as for `low_rank`.
     only
         Names (of `refinements`) of the ways that are wanted; by default all.
-    coarse, frames
+    coarse, frames, shared
         As for `low_rank`.
 
     Returns
@@ -129,7 +137,7 @@ def refined(
     ndim, found = search.ndim, []
     for edge in EDGES[ndim]:
         rules = [rule for name, rule in RULES.items() if only is None or _named(name, edge, ndim) in only]
-        found += _filtered(image, pilot, sigma, search, edge, REFINED_COUNT[ndim], rules) if rules else []
+        found += _filtered(image, pilot, sigma, search, edge, REFINED_COUNT[ndim], rules, shared) if rules else []
     return found
 
 
@@ -220,12 +228,13 @@ def complete(image: Tensor, known: Tensor, pilot: Tensor, sigma: Tensor, where: 
     return torch.where(where & (weights > 0).reshape(where.shape), found.reshape(image.shape), pilot)
 
 
-def _shrunk(patches: Tensor, _: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def _shrunk(patches: Tensor, _: Tensor, variance: Tensor, shared: PatchNoise | None) -> tuple[Tensor, Tensor]:
     """Shrink the singular values of each group ``(groups, count, voxels)``; variance of the noise ``(groups,)``."""
     count, voxels = patches.shape[1:]
     mean = patches.mean(dim=1, keepdim=True)
     centred = patches - mean
-    power, vectors = torch.linalg.eigh(centred @ centred.mT)
+    white = centred if shared is None else centred @ shared.whitener
+    power, vectors = torch.linalg.eigh(white @ white.mT)
     # A patch more or less is lost to the mean.
     few, many = sorted((count - 1, voxels))
     ratio = few / many
@@ -237,7 +246,7 @@ def _shrunk(patches: Tensor, _: Tensor, variance: Tensor) -> tuple[Tensor, Tenso
     return cleaned, 1 / (1 + kept.sum(dim=1))
 
 
-def _wiener(patches: Tensor, pilot: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def _wiener(patches: Tensor, pilot: Tensor, variance: Tensor, shared: PatchNoise | None) -> tuple[Tensor, Tensor]:
     """Filter each group ``(groups, count, voxels)`` by its pilot's statistics; variance of the noise ``(groups,)``."""
     count = patches.shape[1]
     mean = pilot.mean(dim=1, keepdim=True)
@@ -247,11 +256,15 @@ def _wiener(patches: Tensor, pilot: Tensor, variance: Tensor) -> tuple[Tensor, T
     covariance = centred.mT @ centred / max(count - 1, 1)
     noise = WIENER_LEVEL**2 * variance[:, None, None]
     # C (C + v)^-1 = 1 - v (C + v)^-1: an inverse is made several times sooner than a filter of many patches is solved for.
-    lost = _inverse(covariance, noise) * noise
+    if shared is None:
+        lost = _inverse(covariance, noise) * noise
+    else:
+        together = noise * shared.covariance.to(covariance.dtype)
+        lost = torch.cholesky_inverse(torch.linalg.cholesky(covariance + together)) @ together
     return mean + (rest - rest @ lost).to(mean.dtype), patches.new_ones(len(patches))
 
 
-def _ridge(patches: Tensor, pilot: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def _ridge(patches: Tensor, pilot: Tensor, variance: Tensor, _: PatchNoise | None) -> tuple[Tensor, Tensor]:
     """Mix the patches of each group ``(groups, count, voxels)`` by their pilot; variance of the noise ``(groups,)``."""
     count, voxels = patches.shape[1:]
     # Each patch keeps its pilot's mean, so that what is done does not depend on where zero lies.
@@ -335,7 +348,14 @@ class _Search(NamedTuple):
 
 
 def _filtered(
-    image: Tensor, guide: Tensor, sigma: Tensor, search: _Search, edge: int, count: int, rules: Sequence[Rule]
+    image: Tensor,
+    guide: Tensor,
+    sigma: Tensor,
+    search: _Search,
+    edge: int,
+    count: int,
+    rules: Sequence[Rule],
+    shared: Tensor | None = None,
 ) -> list[Tensor]:
     """Gather groups by the guide, filter them by each rule, and put every patch back where it was; the mean counts."""
     spatial = image.shape[1:]
@@ -354,12 +374,13 @@ def _filtered(
     totals = [torch.zeros_like(seen).flatten(1) for _ in rules]
     weights = [torch.zeros_like(seen).flatten(1) for _ in rules]
     inside = _offsets(edges, spatial, image.device)
+    together = PatchNoise.of(shared, edges)
 
     def cleaned(starts: Tensor) -> tuple[Tensor, list[list[tuple[Tensor, Tensor]]]]:
         at = starts[..., None] + inside
         noise = variance[at[:, 0]].mean(dim=1)
         pairs = [(one.flatten()[at], other.flatten()[at]) for one, other in zip(seen, known, strict=True)]
-        return at.flatten(), [[rule(one, other, noise) for one, other in pairs] for rule in rules]
+        return at.flatten(), [[rule(one, other, noise, together) for one, other in pairs] for rule in rules]
 
     # Libraries of linear algebra share out each small matrix between all threads, and are six times slower for it.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

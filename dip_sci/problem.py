@@ -97,6 +97,12 @@ class Problem:
         return (highest > -lowest).to(self.observation)
 
     @property
+    def shared(self) -> Tensor | None:
+        """Autocorrelation of the noise where neighbours share so much that methods go by it."""
+        kernel = self.texture.shared if self.detail is None else None
+        return None if kernel is None else kernel.to(self.observation.device)
+
+    @property
     def besides(self) -> int:
         """How many channels `beside` has."""
         guides = 0 if self.guides is None else self.guides.shape[1]

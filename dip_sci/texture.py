@@ -35,6 +35,11 @@ class Texture:
         """Whether neighbours share nothing."""
         return self._kernel is None
 
+    @property
+    def shared(self) -> Tensor | None:
+        """Autocorrelation, the mean over the samples, one axis per spatial axis; ``None`` for independent voxels."""
+        return self._kernel.mean(dim=0) if self._kernel is not None and self._first else self._kernel
+
     def draw(self, shape: Sequence[int], rng: torch.Generator) -> Tensor:
         """Draw a field ``(*batch, samples, *spatial)`` with mean 0 and variance 1; opposite borders are neighbours."""
         white = torch.randn(tuple(shape), generator=rng, device=rng.device)

@@ -178,7 +178,7 @@ def classical(problem: Problem, *, correlated: bool) -> list[Way]:
 
 def low_rank(problem: Problem, *, coarse: bool = False) -> list[Way]:
     """Return the filters of like patches that need no first result."""
-    apply = partial(patches.low_rank, coarse=coarse)
+    apply = partial(patches.low_rank, coarse=coarse, shared=problem.shared)
     if problem.frames == 1:
         return [Way(LOW_RANK, apply, SINGLY)]
     found = [Way(LOW_RANK, partial(apply, frames=problem.reach), TOGETHER)]
@@ -201,7 +201,7 @@ def refining(problem: Problem, *, coarse: bool = False) -> list[Filters]:
     """
     ndim = problem.observation.ndim - 2
     names = patches.refinements(ndim)
-    apply = partial(patches.refined, coarse=coarse)
+    apply = partial(patches.refined, coarse=coarse, shared=problem.shared)
     if problem.frames == 1:
         return [Filters(names, "", apply, SINGLY)]
     found = [Filters(names, "", partial(apply, frames=problem.reach), TOGETHER)]
