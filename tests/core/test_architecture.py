@@ -34,6 +34,7 @@ LAYERS = [
         "scratch",
         "io",
         "compressed",
+        "patch_noise",
     ],
     [
         "noise_background",

@@ -7,6 +7,8 @@ from scenes import rng
 
 from dip_sci import patches
 from dip_sci.baseline import classical_methods
+from dip_sci.patch_noise import PatchNoise
+from dip_sci.texture import Texture
 
 
 def waves(*shape):
@@ -146,3 +148,48 @@ def test_a_channel_without_noise_keeps_its_detail():
     level = torch.tensor([0.5, 1e-6])[:, None, None]
     result = patches.low_rank(torch.cat([noisy(clean, 0.5), fine]), level)
     assert error(result[1:], fine) < 0.01
+
+
+def smooth(reach=5, width=1.1):
+    """Autocorrelation of noise that was smoothed by a Gaussian."""
+    lag = torch.arange(-reach, reach + 1)
+    return torch.exp(-(lag[:, None].square() + lag.square()) / (4 * width**2))
+
+
+def test_independent_noise_needs_no_covariance():
+    alone = torch.zeros(5, 5)
+    alone[2, 2] = 1
+    found = PatchNoise.of(alone, (4, 4))
+    torch.testing.assert_close(found.covariance, torch.eye(16))
+    torch.testing.assert_close(found.whitener, torch.eye(16))
+    assert PatchNoise.of(None, (4, 4)) is None
+
+
+def test_a_patch_s_noise_is_that_of_what_is_drawn():
+    drawn = Texture((0.6 * smooth() + 0.4 * (smooth() == 1)).numpy()).draw((600, 64, 64), rng())
+    patch = drawn[:, 20:25, 30:35].flatten(1)
+    found = PatchNoise.of(0.6 * smooth() + 0.4 * (smooth() == 1), (5, 5))
+    torch.testing.assert_close(found.covariance, patch.T @ patch / len(patch), atol=0.2, rtol=0)
+    white = patch @ found.whitener
+    # Half of the mean counts at least, so that what is weaker comes out weaker than 1.
+    assert float(white.square().mean()) == pytest.approx(0.9, abs=0.12)
+
+
+def test_frames_share_no_noise():
+    found = PatchNoise.of(smooth(), (3, 4, 4)).covariance.reshape(3, 16, 3, 16)
+    torch.testing.assert_close(found[0, :, 0], found[2, :, 2])
+    assert float(found[0, :, 1].abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(("width", "gain"), [(0.6, 0.92), (1.1, 0.97)])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_that_neighbours_share_is_told_from_content_by_how_they_do(width, gain, seed):
+    clean = waves(64, 64)
+    seen = clean + 0.5 * Texture(smooth(width=width).numpy()).draw(clean.shape, rng(seed))
+    white = patches.low_rank(seen, sd(0.5))
+    first = patches.low_rank(seen, sd(0.5), shared=smooth(width=width))
+    assert error(first, clean) < gain * error(white, clean)
+    alone = patches.refined(seen, white, sd(0.5))
+    together = patches.refined(seen, first, sd(0.5), shared=smooth(width=width))
+    for one, other in zip(alone, together, strict=True):
+        assert error(other, clean) < gain * error(one, clean)
