@@ -61,9 +61,9 @@ CLEARLY = 2.0
 """
 
 FEW = 0.1
-"""Share of the blocks that count as flat at least where the noise is correlated."""
+"""Share of the blocks that count as flat where it is looked at how many are."""
 
-FLATTER = 0.5
+FLATTER = 0.25
 """Share of the blocks that are alike but for chance by which correlated noise is measured at most."""
 
 FEWER, VERY_FEW = 0.015, 100
@@ -322,9 +322,10 @@ def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     Interpolation shares it less than a scanner does, and more at some places than at others: in the flattest spots.
     """
     low, high = sorted(measured_lags(blocks))
-    if low < SLIGHT[0] or high > SLIGHT[1] or _alike(blocks) < PLAIN:
+    alike = _alike(blocks)
+    if low < SLIGHT[0] or high > SLIGHT[1] or alike < PLAIN:
         return False
-    spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks), VERY_FEW))
+    spectrum = noise_spectrum.resolved(measured_power(blocks, alike / 2))
     kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
     found = noise_spots.steepness(planes, seen, kernel)
     return found is not None and found[0] > STEEPER * found[1]
@@ -415,13 +416,13 @@ def _sharpness(power: Array) -> float:
 def _flat(blocks: Blocks) -> float:
     """Count the share of the blocks that hold noise and hardly anything else.
 
-    Half of those that have no more power than noise alone may have by chance: many, as noise that is not quite as strong
+    A quarter of those that have no more power than noise alone may have by chance: many, as noise that is not quite as strong
     everywhere is weak in the very flattest, and not all, as the others hold more content; fewer, where these hold less.
     """
     power = blocks.power.mean(axis=(1, 2))
     scatter = _scatter(measured_power(blocks, FEW))
     least = np.quantile(power, FEW) / (1 - 1.3 * scatter)
-    share = float(np.clip(FLATTER * np.mean(power <= least * (1 + 2 * scatter)), FEW, 1.0))
+    share = float(np.clip(FLATTER * np.mean(power <= least * (1 + 2 * scatter)), FEW / 2, 1.0))
     flattest = _strength(blocks, FEWER)
     while share / 2 > FEWER and _strength(blocks, share) > LIKE * flattest:
         share /= 2
