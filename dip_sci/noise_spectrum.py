@@ -31,19 +31,19 @@ TOLD = np.hypot(_I, _J) >= COARSEST
 """Frequencies of a block where it can."""
 
 
-def measured_power(blocks: Blocks, share: float, fewest: int = FEWEST) -> Array:
+def measured_power(blocks: Blocks, share: float) -> Array:
     """Measure the variance of each coefficient of the cosine transform ``(16, 16)``: the median over the flattest blocks.
 
     Parameters
     ----------
     blocks
         Of the image.
-    share, fewest
-        Which share of them counts as flat, and how many at least.
+    share
+        Which share of them counts as flat.
     """
     power = np.empty((EDGE, EDGE))
     for judge, measure in HALVES:
-        flat = blocks.power[blocks.flattest(judge, share, fewest)]
+        flat = blocks.power[blocks.flattest(judge, share, FEWEST)]
         power[measure] = np.median(flat[:, measure], axis=0) / 0.6745**2
     # Slopes and bends were taken out there.
     power[_I + _J < 3] = power[_I + _J == 3].mean()

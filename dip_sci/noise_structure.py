@@ -10,20 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci import noise_spectrum, noise_spots
-from dip_sci.noise_blocks import (
-    EDGE,
-    FEWEST,
-    FINE,
-    HALVES,
-    LIKE,
-    SHARE,
-    STEP,
-    Blocks,
-    cut,
-    fine_level,
-    finest,
-    flat_level,
-)
+from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, fine_level, finest, flat_level
 from dip_sci.noise_spectrum import measured_lags, measured_power
 
 if TYPE_CHECKING:
@@ -61,13 +48,10 @@ CLEARLY = 2.0
 """
 
 FEW = 0.1
-"""Share of the blocks that count as flat where it is looked at how many are."""
+"""Share of the blocks that count as flat at least where the noise is correlated."""
 
-FLATTER = 0.25
-"""Share of the blocks that are alike but for chance by which correlated noise is measured at most."""
-
-FEWER, VERY_FEW = 0.015, 100
-"""Share of the blocks by which it is measured at least, and their number."""
+FLATTER = 0.5
+"""Share of the blocks that are alike but for chance by which correlated noise is measured."""
 
 LEAST, LEAST_SCORE = 0.01, 2.33
 """Share of the blocks with the least power, and how many standard deviations below the mean noise alone has it."""
@@ -246,9 +230,7 @@ def structure(
         correlated = faint or (may_be and _counts(measured_lags(_sample(even))))
     even = _sample(even) if correlated else even
     share = _flat(even) if correlated else SHARE
-    power, lags = np.ones((EDGE, EDGE)), (0.0, 0.0)
-    if not white:
-        power, lags = measured_power(even, share, VERY_FEW if correlated else FEWEST), measured_lags(even)
+    power, lags = (np.ones((EDGE, EDGE)), (0.0, 0.0)) if white else (measured_power(even, share), measured_lags(even))
     if not power.any():
         return None
     spectrum = noise_spectrum.resolved(power) if correlated else noise_spectrum.as_measured(power)
@@ -322,10 +304,9 @@ def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     Interpolation shares it less than a scanner does, and more at some places than at others: in the flattest spots.
     """
     low, high = sorted(measured_lags(blocks))
-    alike = _alike(blocks)
-    if low < SLIGHT[0] or high > SLIGHT[1] or alike < PLAIN:
+    if low < SLIGHT[0] or high > SLIGHT[1] or _alike(blocks) < PLAIN:
         return False
-    spectrum = noise_spectrum.resolved(measured_power(blocks, alike / 2))
+    spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
     kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
     found = noise_spots.steepness(planes, seen, kernel)
     return found is not None and found[0] > STEEPER * found[1]
@@ -402,7 +383,7 @@ def _faintly(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     low, high = sorted(measured_lags(blocks))
     if _counts((low, high)) or low < NEGATIVE or high - low < FAINT:
         return False
-    spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks), VERY_FEW))
+    spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
     kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
     return noise_spots.confirmed(planes, seen, kernel)
 
@@ -416,22 +397,13 @@ def _sharpness(power: Array) -> float:
 def _flat(blocks: Blocks) -> float:
     """Count the share of the blocks that hold noise and hardly anything else.
 
-    A quarter of those that have no more power than noise alone may have by chance: many, as noise that is not quite as strong
-    everywhere is weak in the very flattest, and not all, as the others hold more content; fewer, where these hold less.
+    Half of those that have no more power than noise alone may have by chance: many, as noise that is not quite as strong
+    everywhere is weak in the very flattest, and not all, as the others hold more content.
     """
     power = blocks.power.mean(axis=(1, 2))
     scatter = _scatter(measured_power(blocks, FEW))
     least = np.quantile(power, FEW) / (1 - 1.3 * scatter)
-    share = float(np.clip(FLATTER * np.mean(power <= least * (1 + 2 * scatter)), FEW / 2, 1.0))
-    flattest = _strength(blocks, FEWER)
-    while share / 2 > FEWER and _strength(blocks, share) > LIKE * flattest:
-        share /= 2
-    return share
-
-
-def _strength(blocks: Blocks, share: float) -> float:
-    """Measure the standard deviation of all noise in a share of the blocks."""
-    return math.sqrt(noise_spectrum.mean(noise_spectrum.as_measured(measured_power(blocks, share, VERY_FEW))))
+    return float(np.clip(FLATTER * np.mean(power <= least * (1 + 2 * scatter)), FEW, 1.0))
 
 
 def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float, float]:
