@@ -54,13 +54,12 @@ shows another section than its truth.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 import os
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -281,7 +280,7 @@ def _phasor(root: Path, crop: int | None) -> Iterator[Pair]:
     lit = _centre(light > np.quantile(light, 0.3), crop)
     for k in "GS":
         noisy, truth = (_picture(folder / f"W800_P200_5mW_{shots}.tif") for shots in (f"Ax1_{k}_t5", f"Ax5_{k}"))
-        yield dataclasses.replace(_pair(f"phasor/{k}", noisy, truth, crop, kind="correlated"), mask=lit)
+        yield replace(_pair(f"phasor/{k}", noisy, truth, crop, kind="correlated"), mask=lit)
 
 
 def _oct(root: Path, crop: int | None) -> Iterator[Pair]:

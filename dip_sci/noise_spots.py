@@ -41,9 +41,6 @@ AS_MUCH, AS_STEEP = (0.6, 1.6), 1.3
 make .6 to 1.1, textures 1.5 and more.
 """
 
-TOO_MUCH = 1.9
-"""The same, from which on it is content's: waves on water have 2.1 and more, scanners .3 to 1.1."""
-
 ONE_SIDED = 0.15
 """Least logarithm of the ratio of the power along one axis to that along the other that can be told from none."""
 
@@ -148,8 +145,7 @@ def share(
     elif abs(lags[0] - lags[1]) < ALONG_ONE:
         least = STEEP
     else:
-        sided = sidedness(planes, seen, kernel)
-        return sided is None or sided < TOO_MUCH
+        return True
     found = steepness(planes, seen, kernel)
     return found is None or found[0] > least * found[1]
 

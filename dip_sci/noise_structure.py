@@ -306,9 +306,7 @@ def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     low, high = sorted(measured_lags(blocks))
     if low < SLIGHT[0] or high > SLIGHT[1] or _alike(blocks) < PLAIN:
         return False
-    spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
-    kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
-    found = noise_spots.steepness(planes, seen, kernel)
+    found = noise_spots.steepness(planes, seen, _autocorrelation(blocks))
     return found is not None and found[0] > STEEPER * found[1]
 
 
@@ -383,9 +381,13 @@ def _faintly(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     low, high = sorted(measured_lags(blocks))
     if _counts((low, high)) or low < NEGATIVE or high - low < FAINT:
         return False
+    return noise_spots.confirmed(planes, seen, _autocorrelation(blocks))
+
+
+def _autocorrelation(blocks: Blocks) -> NDArray[np.float32]:
+    """Measure the autocorrelation of what flat blocks hold, as noise."""
     spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
-    kernel = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
-    return noise_spots.confirmed(planes, seen, kernel)
+    return noise_spectrum.autocorrelation(spectrum).astype(np.float32)
 
 
 def _sharpness(power: Array) -> float:
