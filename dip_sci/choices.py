@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,6 +13,8 @@ from dip_sci.noise_frames import SHARED
 from dip_sci.recipe import DEAF
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dip_sci.image import Image
     from dip_sci.recipe import Recipe
 
@@ -46,6 +49,11 @@ WEAK = 0.5
 """Noise, as a share of the image's contrast, below which a small patch says enough for a step: more of them fit."""
 
 SMALL_PATCH, MORE_STEPS, HIGHER_RATE = 128, 1.8, 0.004
+
+ROUNDS = 100
+"""How often a fit may see each voxel before it comes to know its noise by heart: flipped, it is another. What is seen less often is
+learned more slowly for that.
+"""
 
 SLOW = {"classic_unet": 0.001, "resnet": 0.001}
 """Learning rates of the generators that diverge at the others' 0.01 under full supervision (the paper's)."""
@@ -119,7 +127,9 @@ def _noise(recipe: Recipe, image: Image, reasons: dict[str, str]) -> dict[str, A
     return {"spatial": "correlated"}
 
 
-def with_noise(choice: Choices, sigma: float, *, correlated: bool, in_time: float = 0.0) -> Choices:
+def with_noise(
+    choice: Choices, sigma: float, sizes: Sequence[int], *, correlated: bool, in_time: float = 0.0
+) -> Choices:
     """Decide what depends on the noise.
 
     Parameters
@@ -128,6 +138,8 @@ def with_noise(choice: Choices, sigma: float, *, correlated: bool, in_time: floa
         From `decide`.
     sigma
         Standard deviation of the noise over that of the noisy image, 0 to 1.
+    sizes
+        Number of the images that share a network, and their edges.
     correlated
         Whether neighbouring voxels share noise.
     in_time
@@ -155,6 +167,8 @@ def with_noise(choice: Choices, sigma: float, *, correlated: bool, in_time: floa
     recipe = recipe.merged({"supervision": supervision})
     if sigma < WEAK and recipe.supervision.recorrupt == "hide" and recipe.generator.ndim == "2d":
         recipe = _small_patches(given, recipe, reasons)
+    if recipe.supervision.flips == "auto":
+        recipe = _flips(recipe, sizes, reasons)
     return Choices(given, recipe, reasons)
 
 
@@ -175,6 +189,23 @@ def _small_patches(given: Recipe, recipe: Recipe, reasons: dict[str, str]) -> Re
         if given.stop.min_start is None:
             changes["stop"]["min_start"] = min(100, steps // 5)
     return recipe.merged(changes)
+
+
+def _flips(recipe: Recipe, sizes: Sequence[int], reasons: dict[str, str]) -> Recipe:
+    """Show a fit that comes back to the same voxels often enough to know their noise by heart flipped ones, too."""
+    assert recipe.fit.steps is not None
+    patch = patch_shape(recipe)
+    rounds = recipe.fit.steps * math.prod(map(min, patch, sizes[1:])) / math.prod(sizes)
+    often = rounds > ROUNDS
+    reasons["supervision.flips"] = f"{'yes' if often else 'no'}: each voxel is seen about {rounds:.0f} times"
+    return recipe.merged({"supervision": {"flips": "yes" if often else "no"}})
+
+
+def patch_shape(recipe: Recipe) -> tuple[int, ...]:
+    """Shape of the patches of a recipe of which everything is decided: a volume's are flatter, as planes are fewer than rows."""
+    edge = recipe.supervision.patch
+    assert edge is not None
+    return (edge, edge) if recipe.generator.ndim == "2d" else (max(edge // 2, 8), edge, edge)
 
 
 def advice(choice: Choices, *, correlated: bool, counts: bool) -> list[str]:
@@ -328,10 +359,13 @@ def _usual(image: Image, along: str, ndim: str, reasons: dict[str, str]) -> int:
 
 def _supervision(recipe: Recipe, kind: str, ndim: str, effort: _Effort) -> dict[str, Any]:
     options = recipe.supervision
+    if kind == "full" and options.flips == "yes":
+        raise RecipeError("supervision.flips is yes, which needs supervision.kind recorrupted: full fits no patches.")
     return {
         "kind": kind,
         "passes": _or(options.passes, effort.passes),
         "patch": _or(options.patch, 256 if ndim == "2d" else 64),
+        "flips": "no" if kind == "full" else options.flips,
     }
 
 

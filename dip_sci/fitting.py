@@ -71,15 +71,19 @@ def _supervise(
         return supervision.Full(problem, recipe.input, seeds, kept, rng, split, grid)
     assert options.patch is not None
     assert options.passes is not None
-    spatial = problem.observation.ndim - 2
     if options.recorrupt == "resample":
         finer = task.finer("ZYX")
         scale = Across if finer[0] > 1 and max(finer[1:]) == 1 else Resample
         alike = recipe.output.classical == "blend"
         return scale(problem, patch=options.patch, seeds=seeds, passes=options.passes, spacing=spacing, alike=alike)
-    # A volume's patch is flatter: planes are fewer than rows.
-    patch = (options.patch,) * 2 if spatial == 2 else (max(options.patch // 2, 8), options.patch, options.patch)
-    shared: dict[str, Any] = {"patch": patch, "batch": 1, "seeds": seeds, "held_out": kept, "passes": options.passes}
+    shared: dict[str, Any] = {
+        "patch": choices.patch_shape(recipe),
+        "batch": 1,
+        "seeds": seeds,
+        "held_out": kept,
+        "passes": options.passes,
+        "flips": options.flips == "yes",
+    }
     if options.recorrupt == "split":
         return Split(problem, strength=options.strength, **shared)
     return Hide(

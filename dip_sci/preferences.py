@@ -87,7 +87,7 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
         return _open(recipe, wishes), reasons
     reasons["supervision.recorrupt"] = "hide: to fill in what is not seen is what is asked for"
     if recipe.output.known == "restore":
-        return _open(recipe, {"supervision": {"recorrupt": "hide"}}), reasons
+        return _open(recipe, {"supervision": {"recorrupt": "hide", "flips": "yes"}}), reasons
     effort = HOLE_EFFORT[str(ndim)]
     wishes = {
         "supervision": {
@@ -95,6 +95,7 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
             "hidden": choices.MANY_HIDDEN,
             "patch": effort.patch,
             "passes": 4,
+            "flips": "yes",
         },
         "fit": {"steps": effort.steps[recipe.preset], "rate": effort.rate},
         "generator": {"dropout": 0.0},
@@ -126,7 +127,13 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
     ndim = str(choices.decide(recipe, image, fast_bfloat16=False).recipe.generator.ndim)
     effort = SCALE_EFFORT["slices" if max(task.factors[1:]) == 1 else ndim]
     wishes: dict[str, dict[str, Any]] = {
-        "supervision": {"kind": "recorrupted", "recorrupt": "resample", "passes": 4, "patch": effort.patch},
+        "supervision": {
+            "kind": "recorrupted",
+            "recorrupt": "resample",
+            "passes": 4,
+            "patch": effort.patch,
+            "flips": "yes",
+        },
         "fit": {"steps": effort.steps[recipe.preset], "rate": 0.001, "averaging": 0.99},
         "stop": {"rule": "fixed"},
     }
@@ -146,6 +153,9 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
 def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
     if recipe.supervision.recorrupt == "resample":
         raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
+    if recipe.supervision.flips == "yes":
+        raise RecipeError("supervision.flips is yes, and a blur may tell a flipped image from another: leave it out.")
+    recipe = recipe.merged({"supervision": {"flips": "no"}})
     flat, reasons = task.psf.ndim == 2, {}
     if flat and recipe.generator.ndim == "3d":
         raise RecipeError("generator.ndim is 3d, and the point spread function has two dimensions: leave it out.")

@@ -199,6 +199,12 @@ class Preparation:
         return (self._result_stack[1], *self._result_stack[3:])
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of the images that share a network, and their edges."""
+        groups, _, shared, *spatial = self._stack_shape
+        return (groups * shared, *spatial)
+
+    @property
     def sigma(self) -> float:
         """Standard deviation of the noise over that of the noisy image, of all samples: the mean over channels."""
         return float(np.sqrt(np.square(np.minimum(1 / self.scaling.width, 1.0)).mean(axis=1)).mean())

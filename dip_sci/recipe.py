@@ -194,6 +194,9 @@ class SupervisionOptions(_Group):
     """Random degradations whose restorations are averaged in the result."""
     patch: Annotated[int, Field(ge=16)] | None = None
     """Edge of the random patches that are fitted, in voxels."""
+    flips: Literal["auto", "yes", "no"] = "auto"
+    """Fit patches flipped, too, and average passes over flipped images (hide, split); `auto`: where a fit sees the same voxels
+    so often that it would come to know their noise by heart, and no blur tells a flipped image from another."""
 
     @model_validator(mode="after")
     def _ordered(self) -> SupervisionOptions:

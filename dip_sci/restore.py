@@ -250,7 +250,7 @@ def _learn(
     prepared = Preparation(image, choice.recipe, inside, noise_only, task, dtype, frames)
     uneven = large and prepared.even()
     choice = choices.with_noise(
-        choice, prepared.sigma, correlated=prepared.noise.correlated, in_time=prepared.found.in_time
+        choice, prepared.sigma, prepared.sizes, correlated=prepared.noise.correlated, in_time=prepared.found.in_time
     )
     choice.reasons.update(reasons)
     prepared.reach = choice.recipe.generator.neighbours or 0

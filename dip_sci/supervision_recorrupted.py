@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NotRequired, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -73,13 +73,32 @@ class _Patches:
         return place
 
 
+class _Shared(TypedDict):
+    """What hiding and splitting are given."""
+
+    patch: Sequence[int]
+    batch: int
+    seeds: int
+    passes: int
+    held_out: NotRequired[Tensor | None]
+    flips: NotRequired[bool]
+
+
 class _Recorrupted:
-    """What hiding and splitting have in common: patches, the first guess, tiles."""
+    """What hiding and splitting have in common: patches, the first guess, views, tiles."""
 
     averages_outputs = False
 
     def __init__(
-        self, problem: Problem, patch: Sequence[int], batch: int, seeds: int, held_out: Tensor | None, passes: int
+        self,
+        problem: Problem,
+        *,
+        patch: Sequence[int],
+        batch: int,
+        seeds: int,
+        passes: int,
+        held_out: Tensor | None = None,
+        flips: bool = False,
     ) -> None:
         self.observed, self.held_out, self.seeds, self.count = problem, held_out, seeds, passes
         self.inside = problem.operator.features(problem.observation.shape[1]) + problem.besides
@@ -89,6 +108,7 @@ class _Recorrupted:
         patch = [p if p > 4 * r else n for p, r, n in zip(patch, reach, sizes, strict=True)]
         self.patches = _Patches(problem, patch, batch)
         self.shape = self.patches.shape
+        self.views = views(len(self.shape), swap=False) if flips else [PLAIN]
         self.inner = problem.weights.new_zeros(self.shape)
         self.inner[
             tuple(slice(r, p - r) if p < n else slice(None) for p, r, n in zip(self.shape, reach, sizes, strict=True))
@@ -139,11 +159,27 @@ class _Recorrupted:
         cut += [torch.cat([stack[place] for place in places]) for stack in stacks]
         return [c.expand(self.seeds, *c.shape) for c in cut]
 
+    def _turned(self, rng: torch.Generator, *parts: Tensor) -> tuple[Tensor, ...]:
+        """Look at parts of a lesson in one of the views."""
+        if len(self.views) == 1:
+            return parts
+        view = self.views[int(torch.randint(len(self.views), (), generator=rng, device=rng.device))]
+        return tuple(view.see(part) for part in parts)
+
     def _see(self, y: Tensor, visible: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """First guesses for K batches at once, and what is known besides: inputs and base, ``(K, B, ...)``."""
         base, features, _ = self.observed.operator.guess(y.flatten(0, 1), visible.flatten(0, 1))
         features = features.view(*y.shape[:2], *features.shape[1:])
         return torch.cat([features, context], dim=2), base.view(*y.shape[:2], *base.shape[1:])
+
+    def _in_view(self, index: int, network: Network, y: Tensor, visible: Tensor) -> Tensor:
+        """Restore whole images as `_apply`, in the view whose turn it is."""
+        view = self.views[index % len(self.views)]
+        if not view.flips:
+            return self._apply(network, y, visible)
+        turned = copy.copy(self)
+        turned.observed = self.observed.seen(view)
+        return view.back(turned._apply(network, view.see(y), view.see(visible)))
 
     def _apply(self, network: Network, y: Tensor, visible: Tensor) -> Tensor:
         """Restore whole images ``(N, C, *spatial)`` from what is visible of them, image by image, tile by tile."""
@@ -184,11 +220,12 @@ class Hide(_Recorrupted):
         Voxels kept out of the fit, or ``None``.
     passes
         Passes averaged in the result.
+    flips
+        See patches flipped, too: knowing noise by heart is harder then. So are the passes of the result.
     hidden
         Smallest and largest hidden share.
     alike
-        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for. Patches are
-        seen flipped then.
+        Hide voxels in the pattern in which others are missing, too: to fill those is what is asked for.
     in_turn
         In the result, hide each voxel from the network in turn, so that none comes with its noise; else show it
         all there is.
@@ -200,20 +237,15 @@ class Hide(_Recorrupted):
         self,
         problem: Problem,
         *,
-        patch: Sequence[int],
-        batch: int,
-        seeds: int,
-        held_out: Tensor | None,
-        passes: int,
         hidden: tuple[float, float],
         alike: bool = False,
         in_turn: bool = True,
+        **shared: Unpack[_Shared],
     ) -> None:
-        super().__init__(problem, patch, batch, seeds, held_out, passes)
+        super().__init__(problem, **shared)
         self.hidden, self.alike, self.in_turn = hidden, alike, in_turn
         # Nothing scatters in padding, in an empty frame or in a channel without light.
         self.scatters = problem.varies * problem.sigma.square()
-        self.views = views(len(self.shape), swap=False) if alike else []
 
     def example(self, rng: torch.Generator) -> Example:
         """See `Supervision`."""
@@ -221,11 +253,7 @@ class Hide(_Recorrupted):
         context, y, measured, weights, variance = self._cut(
             self.patches.draw(rng), problem.observation, problem.measured, self.weights, self.scatters
         )
-        if self.views:
-            view = self.views[int(torch.randint(len(self.views), (), generator=rng, device=y.device))]
-            y, measured, context, weights, variance = (
-                view.see(part) for part in (y, measured, context, weights, variance)
-            )
+        y, measured, context, weights, variance = self._turned(rng, y, measured, context, weights, variance)
         low, high = self.hidden
         share = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         if self.alike and bool(torch.rand((), generator=rng, device=y.device) < ALIKE):
@@ -250,15 +278,7 @@ class Hide(_Recorrupted):
                 part = torch.randint(self.parts, measured.shape, generator=rng, device=y.device)
             if index >= made.count:
                 visible = measured * (part != turn) if self.in_turn else measured
-                view = self.views[index % len(self.views)] if self.views else PLAIN
-                yield made.add(self._seen_so(view, network, visible))
-
-    def _seen_so(self, view: View, network: Network, visible: Tensor) -> Tensor:
-        if not view.flips:
-            return self._apply(network, self.observed.observation, visible)
-        turned = copy.copy(self)
-        turned.observed = self.observed.seen(view)
-        return view.back(turned._apply(network, turned.observed.observation, view.see(visible)))
+                yield made.add(self._in_view(index, network, y, visible))
 
     def _pattern(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
         """Cut the pattern of what is missing out of another place: beyond a border it goes on at the other."""
@@ -288,7 +308,7 @@ class Split(_Recorrupted):
 
     Parameters
     ----------
-    problem, patch, batch, seeds, passes
+    problem, patch, batch, seeds, passes, flips
         As for `Hide`.
     held_out
         Voxels kept out of the fit, or ``None``. The aim of a fresh draw is data the fit has not seen, but for what it
@@ -302,14 +322,10 @@ class Split(_Recorrupted):
         self,
         problem: Problem,
         *,
-        patch: Sequence[int],
-        batch: int,
-        seeds: int,
-        held_out: Tensor | None = None,
-        passes: int,
         strength: tuple[float, float],
+        **shared: Unpack[_Shared],
     ) -> None:
-        super().__init__(problem, patch, batch, seeds, held_out, passes)
+        super().__init__(problem, **shared)
         self.strength, self.applied = strength, strength[0]
         # Where something is missing, it must not be spread.
         whole = bool((problem.measured > 0).all())
@@ -325,6 +341,8 @@ class Split(_Recorrupted):
         """See `Supervision`."""
         context, y, measured, weights, sd = self._cut(self.patches.draw(rng), *self._stacks(self.weights))
         e = sd * self.observed.texture.draw(y.shape, rng)
+        # Noise is turned with the image: neighbours may share it along one axis.
+        y, e, measured, context, weights = self._turned(rng, y, e, measured, context, weights)
         low, high = self.strength
         t = low + (high - low) * torch.rand((), generator=rng, device=y.device)
         seen, base = self._see(y + t * e, measured, context)
@@ -346,7 +364,7 @@ class Split(_Recorrupted):
         for index in range(self.count):
             added = self.observed.noise(rng)
             if index >= made.count:
-                yield made.add(self._apply(network, y + self.applied * added, self.observed.measured))
+                yield made.add(self._in_view(index, network, y + self.applied * added, self.observed.measured))
 
     def risk(self, network: Network) -> float:
         """See `Supervision`: against the aim that belongs to one fixed draw."""

@@ -8,6 +8,9 @@ from dip_sci.errors import RecipeError
 from dip_sci.image import Image, Source
 from dip_sci.recipe import BELONGS, DEAF, Recipe
 
+SIZES = (1, 64, 64)
+"""One small image."""
+
 
 def image(shape, axes="YX", spacing=None):
     return Image(np.zeros(shape, np.float32), axes, spacing or (None,) * len(axes))
@@ -53,7 +56,8 @@ def test_wanted_dimensions_win():
 @pytest.mark.parametrize("shape", [(64, 64), (16, 64, 64)])
 def test_nothing_is_left_open(kind, preset, shape):
     of = image(shape, "ZYX"[-len(shape) :])
-    recipe = with_noise(decided({"preset": preset, "supervision": {"kind": kind}}, of), 0.6, correlated=False).recipe
+    given = decided({"preset": preset, "supervision": {"kind": kind}}, of)
+    recipe = with_noise(given, 0.6, (1, *shape), correlated=False).recipe
     assert recipe.input.channels == 32
     assert recipe.input.jitter == 1 / 30
     for group in (recipe.generator, recipe.supervision, recipe.fit, recipe.stop):
@@ -127,23 +131,23 @@ def test_a_sigmoid_needs_the_hourglass_under_full_supervision(recipe):
 
 @pytest.mark.parametrize(("sigma", "hidden"), [(0.2, FEW_HIDDEN), (0.9, MANY_HIDDEN)])
 def test_strong_noise_hides_more(sigma, hidden):
-    choice = with_noise(decided(), sigma, correlated=False)
+    choice = with_noise(decided(), sigma, SIZES, correlated=False)
     assert choice.recipe.supervision.hidden == hidden
     assert f"{sigma:.0%}" in choice.reasons["supervision.hidden"]
 
 
 def test_a_hidden_share_given_by_hand_stays():
     given = decided({"supervision": {"hidden": (0.2, 0.3)}})
-    assert with_noise(given, 0.9, correlated=False).recipe.supervision.hidden == (0.2, 0.3)
+    assert with_noise(given, 0.9, SIZES, correlated=False).recipe.supervision.hidden == (0.2, 0.3)
 
 
 @pytest.mark.parametrize(("correlated", "way"), [(True, "split"), (False, "hide")])
 def test_correlated_noise_is_split(correlated, way):
-    choice = with_noise(decided(), 0.6, correlated=correlated)
+    choice = with_noise(decided(), 0.6, SIZES, correlated=correlated)
     assert choice.recipe.supervision.recorrupt == way
     assert choice.reasons["supervision.recorrupt"].startswith(way)
     given = decided({"supervision": {"recorrupt": "hide"}})
-    assert with_noise(given, 0.6, correlated=True).recipe.supervision.recorrupt == "hide"
+    assert with_noise(given, 0.6, SIZES, correlated=True).recipe.supervision.recorrupt == "hide"
 
 
 def test_a_tomograph_is_known_to_share_its_noise():
@@ -156,21 +160,34 @@ def test_a_tomograph_is_known_to_share_its_noise():
 
 
 def test_weak_noise_is_fitted_in_many_small_steps():
-    strong, weak = (with_noise(decided(), s, correlated=False).recipe for s in (0.6, 0.3))
+    strong, weak = (with_noise(decided(), s, SIZES, correlated=False).recipe for s in (0.6, 0.3))
     assert weak.supervision.patch < strong.supervision.patch
     assert weak.fit.steps > strong.fit.steps
     given = decided({"fit": {"steps": 50, "rate": 0.01}, "supervision": {"patch": 64}})
-    kept = with_noise(given, 0.3, correlated=False).recipe
+    kept = with_noise(given, 0.3, SIZES, correlated=False).recipe
     assert (kept.fit.steps, kept.fit.rate, kept.supervision.patch) == (50, 0.01, 64)
 
 
 def test_advice_fits_the_case():
-    choice = with_noise(decided({"preset": "fast"}), 0.6, correlated=False)
+    choice = with_noise(decided({"preset": "fast"}), 0.6, SIZES, correlated=False)
     assert any("Preset best" in a for a in advice(choice, correlated=False, counts=False))
     assert any("calibrate" in a for a in advice(choice, correlated=False, counts=True))
-    calibrated = with_noise(decided({"preset": "best", "noise": {"gain": 2.0}}), 0.6, correlated=True)
+    calibrated = with_noise(decided({"preset": "best", "noise": {"gain": 2.0}}), 0.6, SIZES, correlated=True)
     assert [a for a in advice(calibrated, correlated=True, counts=True) if "share noise" in a]
     assert not advice(calibrated, correlated=False, counts=True)
+
+
+@pytest.mark.parametrize(("steps", "flips"), [(40, "no"), (400, "yes")])
+def test_a_fit_that_comes_round_often_sees_flipped_patches(steps, flips):
+    choice = with_noise(decided({"fit": {"steps": steps}}), 0.6, SIZES, correlated=False)
+    assert choice.recipe.supervision.flips == flips
+    assert f"about {steps} times" in choice.reasons["supervision.flips"]
+    many = with_noise(decided({"fit": {"steps": steps}}), 0.6, (16, *SIZES[1:]), correlated=False)
+    assert many.recipe.supervision.flips == "no"
+    with pytest.raises(RecipeError, match=r"supervision\.flips is yes"):
+        decided({"supervision": {"kind": "full", "flips": "yes"}})
+    given = decided({"fit": {"steps": steps}, "supervision": {"flips": "no"}})
+    assert with_noise(given, 0.6, SIZES, correlated=False).recipe.supervision.flips == "no"
 
 
 KINDS = ["hourglass", "unet", "classic_unet", "resnet", *DEAF]
@@ -180,7 +197,7 @@ KINDS = ["hourglass", "unet", "classic_unet", "resnet", *DEAF]
 @pytest.mark.parametrize("shape", [(64, 64), (16, 64, 64)])
 def test_every_generator_gets_what_it_has_and_its_record_can_be_run_again(kind, shape):
     of = image(shape, "ZYX"[-len(shape) :])
-    recipe = with_noise(decided({"generator": {"kind": kind}}, of), 0.6, correlated=False).recipe
+    recipe = with_noise(decided({"generator": {"kind": kind}}, of), 0.6, (1, *shape), correlated=False).recipe
     assert (recipe.supervision.kind == "full") == (kind in DEAF)
     assert (recipe.generator.channels is None) == (kind == "pixels")
     if kind in DEAF:

@@ -50,6 +50,7 @@ OTHER = {
     "supervision.strength": (0.5, 0.7),
     "supervision.passes": 3,
     "supervision.patch": 64,
+    "supervision.flips": "no",
     "fit.steps": 0,
     "fit.rate": 1e-05,
     "fit.schedule": "constant",

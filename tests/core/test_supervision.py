@@ -1,5 +1,6 @@
 """What the network sees and what it is asked for: nothing leaks, and noises are as independent as they should be."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -15,14 +16,15 @@ from dip_sci.supervision_recorrupted import Hide, Split
 SHAPES = [(32, 24), (8, 16, 12)]
 
 
-def hide(p, *, patch=None, batch=1, seeds=1, held_out=None, passes=4, hidden=(0.1, 0.6)):
+def hide(p, *, patch=None, batch=1, seeds=1, held_out=None, passes=4, hidden=(0.1, 0.6), flips=False):
     patch = patch or p.observation.shape[2:]
-    return Hide(p, patch=patch, batch=batch, seeds=seeds, held_out=held_out, passes=passes, hidden=hidden)
+    shared = {"batch": batch, "seeds": seeds, "held_out": held_out, "passes": passes, "flips": flips}
+    return Hide(p, patch=patch, hidden=hidden, **shared)
 
 
-def split(p, *, strength=1.0, passes=4, seeds=1, patch=None):
+def split(p, *, strength=1.0, passes=4, seeds=1, patch=None, flips=False):
     patch = patch or p.observation.shape[2:]
-    return Split(p, patch=patch, batch=1, seeds=seeds, passes=passes, strength=(strength, strength))
+    return Split(p, patch=patch, batch=1, seeds=seeds, passes=passes, strength=(strength, strength), flips=flips)
 
 
 def with_observation(p, y):
@@ -97,6 +99,35 @@ def test_splitting_makes_two_independent_noises_of_the_right_size(strength):
     assert float(aim.var()) == pytest.approx(sigma**2 * (1 + 1 / strength**2), rel=0.03)
     together = torch.corrcoef(torch.stack([seen, aim]))[0, 1]
     assert abs(float(together)) < 0.02
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("make", [hide, split])
+def test_flipped_lessons_are_of_the_flipped_image(make, shape):
+    p = problem(*shape)
+    teacher, seen = make(p, flips=True), set()
+    axes = range(2, 2 + len(shape))
+    ways = [w for k in range(len(shape) + 1) for w in itertools.combinations(axes, k)]
+    for step in range(12 * len(ways)):
+        lesson = teacher.example(rng(step))
+        # With as much noise added as there is, half of what is seen and aimed at is the observation.
+        y = lesson.target[0] if make is hide else (lesson.inputs[0, :, :1] + lesson.target[0]) / 2
+        found = [w for w in ways if torch.allclose(y, p.observation.flip(w), atol=1e-5)]
+        assert len(found) == 1
+        seen.add(found[0])
+        if make is hide:
+            assert torch.equal(lesson.inputs[:, :, 1:2] < 0, lesson.weights > 0)
+    assert seen == set(ways)
+    assert make(p).example(rng()).target.shape == lesson.target.shape
+
+
+@pytest.mark.parametrize("make", [hide, split])
+def test_what_was_seen_flipped_comes_back_as_it_was(make):
+    quiet = replace(problem(48, 40), sigma=torch.full((1, 1, 1, 1), 1e-3))
+    ramp = torch.linspace(0, 1, 40).expand(48, 40) + torch.linspace(0, 3, 48)[:, None]
+    p = with_observation(quiet, ramp[None, None])
+    *_, found = make(p, flips=True).passes(lambda x: torch.zeros_like(x[:, :, :1]), rng())
+    assert torch.allclose(found[0], p.observation, atol=0.3)
 
 
 def test_splitting_uses_each_channels_own_noise():
