@@ -55,6 +55,11 @@ ROUNDS = 100
 learned more slowly for that.
 """
 
+MANY_ROUNDS = 300
+"""How often, flipped, before it is watched whether the error still falls: that costs an eighth of the voxels, and pays where fits are
+long.
+"""
+
 SLOW = {"classic_unet": 0.001, "resnet": 0.001}
 """Learning rates of the generators that diverge at the others' 0.01 under full supervision (the paper's)."""
 
@@ -167,9 +172,7 @@ def with_noise(
     recipe = recipe.merged({"supervision": supervision})
     if sigma < WEAK and recipe.supervision.recorrupt == "hide" and recipe.generator.ndim == "2d":
         recipe = _small_patches(given, recipe, reasons)
-    if recipe.supervision.flips == "auto":
-        recipe = _flips(recipe, sizes, reasons)
-    return Choices(given, recipe, reasons)
+    return Choices(given, _for_long(given, recipe, sizes, reasons), reasons)
 
 
 def _small_patches(given: Recipe, recipe: Recipe, reasons: dict[str, str]) -> Recipe:
@@ -191,14 +194,19 @@ def _small_patches(given: Recipe, recipe: Recipe, reasons: dict[str, str]) -> Re
     return recipe.merged(changes)
 
 
-def _flips(recipe: Recipe, sizes: Sequence[int], reasons: dict[str, str]) -> Recipe:
-    """Show a fit that comes back to the same voxels often enough to know their noise by heart flipped ones, too."""
+def _for_long(given: Recipe, recipe: Recipe, sizes: Sequence[int], reasons: dict[str, str]) -> Recipe:
+    """Keep a fit that comes back to the same voxels often from knowing their noise by heart."""
     assert recipe.fit.steps is not None
-    patch = patch_shape(recipe)
-    rounds = recipe.fit.steps * math.prod(map(min, patch, sizes[1:])) / math.prod(sizes)
-    often = rounds > ROUNDS
-    reasons["supervision.flips"] = f"{'yes' if often else 'no'}: each voxel is seen about {rounds:.0f} times"
-    return recipe.merged({"supervision": {"flips": "yes" if often else "no"}})
+    rounds = recipe.fit.steps * math.prod(map(min, patch_shape(recipe), sizes[1:])) / math.prod(sizes)
+    seen = f"each voxel is seen about {rounds:.0f} times"
+    if recipe.supervision.flips == "auto":
+        flips = "yes" if rounds > ROUNDS else "no"
+        recipe = recipe.merged({"supervision": {"flips": flips}})
+        reasons["supervision.flips"] = f"{flips}: {seen}"
+    if given.stop.rule == "auto" and rounds > MANY_ROUNDS:
+        recipe = recipe.merged({"stop": {"rule": "sure"}})
+        reasons["stop.rule"] = f"sure: {seen}, and the fit may come to know their noise"
+    return recipe
 
 
 def patch_shape(recipe: Recipe) -> tuple[int, ...]:

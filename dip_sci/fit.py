@@ -36,7 +36,10 @@ CLIP = 8.0
 """Length of a gradient, over the average one so far, from which it is shortened."""
 
 CHECK_EVERY = 25
-"""Steps between two good states to which a diverged fit goes back."""
+"""Steps between two states to which a diverged fit goes back, unless it is on its way there."""
+
+SOUND = 1.5
+"""Average data term, over its lowest so far, up to which a state is good enough to go back to."""
 
 
 ODD = 5.0
@@ -159,6 +162,10 @@ class _Health:
         # Rare patches, such as bone in a corner, may take long to be learned; what has diverged is bad everywhere.
         self.worse += 0.1 * (float(data_term > 2 * max(of_base, 0.1 * self.base)) - self.worse)
         return ratio > 2 * max(self.lowest, 1.0) and self.worse > OFTEN
+
+    @property
+    def sound(self) -> bool:
+        return self.ours <= SOUND * self.lowest * self.base
 
 
 class Saving(Protocol):
@@ -330,7 +337,7 @@ class _Run:
         self.data_terms.append(data_term)
         if example.noise is not None:
             self.noise_terms.append(example.noise)
-        if step % CHECK_EVERY == 0:
+        if step % CHECK_EVERY == 0 and self.health.sound:
             self._remember(step)
         return False, data_term
 

@@ -98,6 +98,7 @@ def _inpainting(task: Inpaint, recipe: Recipe, image: Image) -> tuple[Recipe, Re
             "flips": "yes",
         },
         "fit": {"steps": effort.steps[recipe.preset], "rate": effort.rate},
+        "stop": {"rule": "fixed"},
         "generator": {"dropout": 0.0},
     }
     if recipe.generator.kind in ("auto", "unet"):

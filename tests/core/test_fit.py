@@ -373,6 +373,26 @@ def test_a_fit_that_breaks_once_goes_on(value, call):
     assert teacher.call == 40 + (call - 25 if call > 25 else call)
 
 
+def test_a_fit_does_not_go_back_to_where_it_was_about_to_break(monkeypatch):
+    step, calls = torch.optim.Adam.step, []
+
+    def spoiling(self, *args, **kwargs):
+        out = step(self, *args, **kwargs)
+        calls.append(1)
+        if len(calls) == 23:
+            with torch.no_grad():
+                for p in itertools.chain.from_iterable(group["params"] for group in self.param_groups):
+                    p.mul_(3)
+        return out
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spoiling)
+    p = problem(*SHAPE)
+    teacher = Poisoned(p, {26}, float("nan"))
+    done = finish(start(p=p, teacher=teacher, steps=40))
+    # At step 25, the last one kept otherwise, it was already off its way.
+    assert (done.restarts, teacher.call) == (1, 40 + 26)
+
+
 def test_a_fit_that_breaks_goes_on_at_half_the_rate(monkeypatch):
     rates = []
     step = torch.optim.Adam.step
