@@ -56,9 +56,10 @@ learned more slowly for that.
 """
 
 MANY_ROUNDS = 300
-"""How often, flipped, before it is watched whether the error still falls: that costs an eighth of the voxels, and pays where fits are
-long.
-"""
+"""How often, flipped, before it is watched whether the error still falls."""
+
+FEW_VOXELS, FEW_ROUNDS = 2**14, 220
+"""Voxels that are too few to watch it by, and how often these are seen at most."""
 
 SLOW = {"classic_unet": 0.001, "resnet": 0.001}
 """Learning rates of the generators that diverge at the others' 0.01 under full supervision (the paper's)."""
@@ -197,15 +198,24 @@ def _small_patches(given: Recipe, recipe: Recipe, reasons: dict[str, str]) -> Re
 def _for_long(given: Recipe, recipe: Recipe, sizes: Sequence[int], reasons: dict[str, str]) -> Recipe:
     """Keep a fit that comes back to the same voxels often from knowing their noise by heart."""
     assert recipe.fit.steps is not None
-    rounds = recipe.fit.steps * math.prod(map(min, patch_shape(recipe), sizes[1:])) / math.prod(sizes)
+    voxels = math.prod(sizes)
+    of_patch = math.prod(map(min, patch_shape(recipe), sizes[1:]))
+    most = round(FEW_ROUNDS * voxels / of_patch)
+    if given.fit.steps is None and voxels < FEW_VOXELS and recipe.fit.steps > most:
+        recipe = recipe.merged({"fit": {"steps": most}, "stop": {"min_start": _or(given.stop.min_start, most // 5)}})
+        reasons["fit.steps"] = f"{most}: there is little to learn from {voxels} voxels, but their noise"
+    assert recipe.fit.steps is not None
+    rounds = recipe.fit.steps * of_patch / voxels
     seen = f"each voxel is seen about {rounds:.0f} times"
     if recipe.supervision.flips == "auto":
         flips = "yes" if rounds > ROUNDS else "no"
         recipe = recipe.merged({"supervision": {"flips": flips}})
         reasons["supervision.flips"] = f"{flips}: {seen}"
     if given.stop.rule == "auto" and rounds > MANY_ROUNDS:
-        recipe = recipe.merged({"stop": {"rule": "sure"}})
-        reasons["stop.rule"] = f"sure: {seen}, and the fit may come to know their noise"
+        # Single voxels that are hidden need no model of the noise, where neighbours do not give theirs away.
+        rule = "held_out" if recipe.supervision.recorrupt == "hide" else "sure"
+        recipe = recipe.merged({"stop": {"rule": rule}})
+        reasons["stop.rule"] = f"{rule}: {seen}, and the fit may come to know their noise"
     return recipe
 
 

@@ -242,8 +242,8 @@ class StopOptions(_Group):
     with added noise; right for correlated noise, too. `sure`: when Stein's unbiased estimate of the error no longer
     falls, for networks that see the observation (recorrupted), in blocks that the fit does not learn from (an eighth of
     the image); photon noise is stabilised first, and Gaussian then.
-    `auto`: moving variance for full supervision; for recorrupted sure, where a fit sees the same voxels very often, else
-    fixed."""
+    `auto`: moving variance for full supervision; for recorrupted `fixed`, but where a fit sees the same voxels very often,
+    `held_out` with hidden voxels and `sure` with split noise."""
     window: Annotated[int, Field(ge=2, le=10_000)] = 100
     """Iterates in the windowed variance."""
     alpha: Share = 0.05

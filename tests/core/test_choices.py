@@ -160,11 +160,11 @@ def test_a_tomograph_is_known_to_share_its_noise():
 
 
 def test_weak_noise_is_fitted_in_many_small_steps():
-    strong, weak = (with_noise(decided(), s, SIZES, correlated=False).recipe for s in (0.6, 0.3))
+    strong, weak = (with_noise(decided(), s, (1, 256, 256), correlated=False).recipe for s in (0.6, 0.3))
     assert weak.supervision.patch < strong.supervision.patch
     assert weak.fit.steps > strong.fit.steps
     given = decided({"fit": {"steps": 50, "rate": 0.01}, "supervision": {"patch": 64}})
-    kept = with_noise(given, 0.3, SIZES, correlated=False).recipe
+    kept = with_noise(given, 0.3, (1, 256, 256), correlated=False).recipe
     assert (kept.fit.steps, kept.fit.rate, kept.supervision.patch) == (50, 0.01, 64)
 
 
@@ -188,6 +188,27 @@ def test_a_fit_that_comes_round_often_sees_flipped_patches(steps, flips):
         decided({"supervision": {"kind": "full", "flips": "yes"}})
     given = decided({"fit": {"steps": steps}, "supervision": {"flips": "no"}})
     assert with_noise(given, 0.6, SIZES, correlated=False).recipe.supervision.flips == "no"
+
+
+@pytest.mark.parametrize(("correlated", "rule"), [(False, "held_out"), (True, "sure")])
+def test_a_very_long_fit_is_watched(correlated, rule):
+    long, usual = ({"fit": {"steps": steps}} for steps in (800, 200))
+    choice = with_noise(decided(long), 0.6, SIZES, correlated=correlated)
+    assert choice.recipe.stop.rule == rule
+    assert choice.reasons["stop.rule"].startswith(f"{rule}: each voxel is seen about 800 times")
+    assert with_noise(decided(usual), 0.6, SIZES, correlated=correlated).recipe.stop.rule == "fixed"
+    given = decided({**long, "stop": {"rule": "fixed"}})
+    assert with_noise(given, 0.6, SIZES, correlated=correlated).recipe.stop.rule == "fixed"
+
+
+def test_few_voxels_are_not_gone_over_for_long():
+    def steps(edge, **given):
+        choice = with_noise(decided({"preset": "best", **given}), 0.6, (1, edge, edge), correlated=False)
+        return choice.recipe.fit.steps, choice.recipe.stop.rule
+
+    assert steps(64) == (220, "fixed")
+    assert steps(256) == (PRESETS["2d"]["best"].steps, "held_out")
+    assert steps(64, fit={"steps": 900})[0] == 900
 
 
 KINDS = ["hourglass", "unet", "classic_unet", "resnet", *DEAF]
