@@ -58,7 +58,7 @@ learned more slowly for that.
 MANY_ROUNDS = 300
 """How often, flipped, before it is watched whether the error still falls."""
 
-FEW_VOXELS, FEW_ROUNDS = 2**14, 220
+FEW_VOXELS, FEW_ROUNDS = 2**15, 220
 """Voxels that are too few to watch it by, and how often these are seen at most."""
 
 SLOW = {"classic_unet": 0.001, "resnet": 0.001}
