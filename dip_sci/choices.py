@@ -59,7 +59,7 @@ MANY_ROUNDS = 300
 """How often, flipped, before it is watched whether the error still falls."""
 
 FEW_VOXELS, FEW_ROUNDS = 2**15, 220
-"""Voxels that are too few to watch it by, and how often these are seen at most."""
+"""Voxels that are too few to watch it by, and how often these, or what is not flipped, are seen at most."""
 
 SLOW = {"classic_unet": 0.001, "resnet": 0.001}
 """Learning rates of the generators that diverge at the others' 0.01 under full supervision (the paper's)."""
@@ -201,9 +201,11 @@ def _for_long(given: Recipe, recipe: Recipe, sizes: Sequence[int], reasons: dict
     voxels = math.prod(sizes)
     of_patch = math.prod(map(min, patch_shape(recipe), sizes[1:]))
     most = round(FEW_ROUNDS * voxels / of_patch)
-    if given.fit.steps is None and voxels < FEW_VOXELS and recipe.fit.steps > most:
-        recipe = recipe.merged({"fit": {"steps": most}, "stop": {"min_start": _or(given.stop.min_start, most // 5)}})
-        reasons["fit.steps"] = f"{most}: there is little to learn from {voxels} voxels, but their noise"
+    short = voxels < FEW_VOXELS or recipe.supervision.flips == "no"
+    if given.fit.steps is None and short and recipe.fit.steps > most:
+        start = _or(given.stop.min_start, min(100, most // 5))
+        recipe = recipe.merged({"fit": {"steps": most}, "stop": {"min_start": start}})
+        reasons["fit.steps"] = f"{most}: more would teach the noise of so few voxels, {voxels} of them"
     assert recipe.fit.steps is not None
     rounds = recipe.fit.steps * of_patch / voxels
     seen = f"each voxel is seen about {rounds:.0f} times"

@@ -154,10 +154,15 @@ def _super_resolution(task: SuperResolve, recipe: Recipe, image: Image) -> tuple
 def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Recipe, Reasons]:
     if recipe.supervision.recorrupt == "resample":
         raise RecipeError("supervision.recorrupt is resample, which belongs to super-resolution: use hide or split.")
-    if recipe.supervision.flips == "yes":
-        raise RecipeError("supervision.flips is yes, and a blur may tell a flipped image from another: leave it out.")
-    recipe = recipe.merged({"supervision": {"flips": "no"}})
     flat, reasons = task.psf.ndim == 2, {}
+    if not task.symmetric:
+        if recipe.supervision.flips == "yes":
+            raise RecipeError(
+                "supervision.flips is yes, and the point spread function is not symmetric: it tells a flipped image from "
+                "another. Leave it out."
+            )
+        recipe = recipe.merged({"supervision": {"flips": "no"}})
+        reasons["supervision.flips"] = "no: the blur tells a flipped image from another"
     if flat and recipe.generator.ndim == "3d":
         raise RecipeError("generator.ndim is 3d, and the point spread function has two dimensions: leave it out.")
     if recipe.generator.ndim == "auto" and image.size_of("Z") > 1:
@@ -172,7 +177,8 @@ def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Reci
         and recipe.supervision.recorrupt == "auto"
     ):
         reasons["supervision.recorrupt"] = "split: where a voxel is hidden, nothing around it can be made sharp"
-        recipe = recipe.merged({"supervision": {"recorrupt": "split"}})
+        # What a blur leaves faint says little of how well it is made sharp.
+        recipe = _open(recipe, {"supervision": {"recorrupt": "split"}, "stop": {"rule": "fixed"}})
     if recipe.output.classical == "blend":
         reasons["output.classical"] = "blend: what the network found is led on by like patches"
     return recipe, reasons

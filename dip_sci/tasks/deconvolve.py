@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 UNIT = 1e-3
 """How far a point spread function's sum may be from 1."""
 
+SYMMETRIC = 1e-3
+"""How far a symmetric one's values may differ from their mirror images, over the largest."""
+
 
 @dataclass(frozen=True, eq=False)
 class Deconvolve(Task):
@@ -95,6 +98,12 @@ class Deconvolve(Task):
     def asked(self) -> dict[str, Any]:
         """See `Task`."""
         return {"psf_shape": list(self.psf.shape)}
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the blur looks the same flipped along any axis."""
+        most = SYMMETRIC * float(self.psf.max())
+        return all(float(np.abs(self.psf - np.flip(self.psf, axis)).max()) <= most for axis in range(self.psf.ndim))
 
     def blends(self, recipe: Recipe) -> bool:
         """See `Task`: they know nothing of the blur."""

@@ -6,6 +6,7 @@ import torch
 from scenes import noisy, scene, tiny
 from scipy.ndimage import convolve, gaussian_filter
 
+from dip_sci import preferences
 from dip_sci.blur import Blur
 from dip_sci.detection import Detected
 from dip_sci.errors import ImageError, RecipeError
@@ -13,6 +14,7 @@ from dip_sci.functions import deconvolve
 from dip_sci.image import Image
 from dip_sci.noise import PoissonGaussian
 from dip_sci.problem import Problem
+from dip_sci.recipe import Recipe
 from dip_sci.scaling import Scaling
 from dip_sci.sharpening import sharpen
 from dip_sci.tasks import Deconvolve, normalised
@@ -50,6 +52,19 @@ def test_the_blur_is_a_convolution_that_keeps_constants():
     ones = torch.ones(2, 1, 3, 6, 6, 6)
     volume = Blur(gaussian(1, 3, 3, 3).astype(np.float32), (1.0,) * 3, 0.1)
     torch.testing.assert_close(volume.forward(ones), ones)
+
+
+def test_only_behind_a_symmetric_blur_are_flipped_images_alike():
+    image = Image(np.zeros((32, 32), np.float32), "YX")
+    even, lopsided = gaussian(1, 5, 5), gaussian((1, 2), 5, 5)
+    lopsided[0, 1] *= 1.5
+    flips = {}
+    for name, psf in {"even": even, "lopsided": lopsided / lopsided.sum()}.items():
+        task = Deconvolve.of(image, psf)
+        flips[name] = preferences.of(task, Recipe(), image)[0].supervision.flips
+    assert flips == {"even": "auto", "lopsided": "no"}
+    with pytest.raises(RecipeError, match="is not symmetric"):
+        preferences.of(task, Recipe.parse({"supervision": {"flips": "yes"}}), image)
 
 
 @pytest.mark.parametrize("sizes", [(9, 5), (13, 15), (23, 27)])

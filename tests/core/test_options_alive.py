@@ -51,6 +51,7 @@ TABLE = {
     "supervision.strength": (SPLIT, (0.5, 0.5)),
     "supervision.passes": ({}, 5),
     "supervision.patch": ({}, 16),
+    "supervision.flips": ({}, "yes"),
     "fit.steps": ({}, 6),
     "fit.rate": ({}, 0.02),
     "fit.schedule": ({}, "constant"),
