@@ -15,9 +15,10 @@ from dip_sci.restore import denoise
 LEARN = {
     "generator": {"ndim": "2d", "channels": (16, 16)},
     "fit": {"steps": 120, "precision": "float32"},
-    "supervision": {"passes": 4},
+    "supervision": {"passes": 4, "flips": "no"},
     "output": {"classical": "none", "dtype": "float32"},
 }
+"""Whether patches are flipped depends on how many images there are: what is compared here has nothing to do with that."""
 
 
 def thick(planes=6, size=40, spacing=5.0, sigma=20.0):
