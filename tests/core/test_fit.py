@@ -373,19 +373,24 @@ def test_a_fit_that_breaks_once_goes_on(value, call):
     assert teacher.call == 40 + (call - 25 if call > 25 else call)
 
 
-def test_a_fit_does_not_go_back_to_where_it_was_about_to_break(monkeypatch):
+def spoil(monkeypatch, at, change):
+    """Change all weights right after one of the optimiser's steps."""
     step, calls = torch.optim.Adam.step, []
 
     def spoiling(self, *args, **kwargs):
         out = step(self, *args, **kwargs)
         calls.append(1)
-        if len(calls) == 23:
+        if len(calls) == at:
             with torch.no_grad():
                 for p in itertools.chain.from_iterable(group["params"] for group in self.param_groups):
-                    p.mul_(3)
+                    change(p)
         return out
 
     monkeypatch.setattr(torch.optim.Adam, "step", spoiling)
+
+
+def test_a_fit_does_not_go_back_to_where_it_was_about_to_break(monkeypatch):
+    spoil(monkeypatch, 23, lambda p: p.mul_(3))
     p = problem(*SHAPE)
     teacher = Poisoned(p, {26}, float("nan"))
     done = finish(start(p=p, teacher=teacher, steps=40))
@@ -417,20 +422,9 @@ def test_a_fit_that_breaks_goes_back_to_its_start():
 @pytest.mark.parametrize("value", [float("nan"), 1e6])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fit_that_breaks_averages_nothing_of_what_broke(monkeypatch, value, kind):
-    step, calls = torch.optim.Adam.step, []
-
-    def spoiling(self, *args, **kwargs):
-        out = step(self, *args, **kwargs)
-        calls.append(1)
-        if len(calls) == 4:
-            with torch.no_grad():
-                for p in itertools.chain.from_iterable(group["params"] for group in self.param_groups):
-                    p.fill_(value)
-        return out
-
-    monkeypatch.setattr(torch.optim.Adam, "step", spoiling)
-    broken = finish(start(kind, steps=40, averaging=0.98))
-    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    with monkeypatch.context() as spoiled:
+        spoil(spoiled, 4, lambda p: p.fill_(value))
+        broken = finish(start(kind, steps=40, averaging=0.98))
     calm = finish(start(kind, rate=0.0025, steps=40, averaging=0.98))
     assert broken.restarts == 1
     assert torch.allclose(broken.estimate, calm.estimate, atol=1e-4)
