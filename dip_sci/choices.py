@@ -190,24 +190,22 @@ def _small_patches(given: Recipe, recipe: Recipe, reasons: dict[str, str]) -> Re
         assert recipe.fit.steps is not None
         steps = changes["fit"]["steps"] = round(MORE_STEPS * recipe.fit.steps)
         reasons["fit.steps"] = f"{steps}: preset {recipe.preset} for small patches"
-        if given.stop.min_start is None:
-            changes["stop"]["min_start"] = min(100, steps // 5)
+        changes["stop"]["min_start"] = _min_start(given, steps)
     return recipe.merged(changes)
 
 
 def _for_long(given: Recipe, recipe: Recipe, sizes: Sequence[int], reasons: dict[str, str]) -> Recipe:
     """Keep a fit that comes back to the same voxels often from knowing their noise by heart."""
-    assert recipe.fit.steps is not None
-    voxels = math.prod(sizes)
+    steps, voxels = recipe.fit.steps, math.prod(sizes)
+    assert steps is not None
     of_patch = math.prod(map(min, patch_shape(recipe), sizes[1:]))
     most = round(FEW_ROUNDS * voxels / of_patch)
     short = voxels < FEW_VOXELS or recipe.supervision.flips == "no"
-    if given.fit.steps is None and short and recipe.fit.steps > most:
-        start = _or(given.stop.min_start, min(100, most // 5))
-        recipe = recipe.merged({"fit": {"steps": most}, "stop": {"min_start": start}})
-        reasons["fit.steps"] = f"{most}: more would teach the noise of so few voxels, {voxels} of them"
-    assert recipe.fit.steps is not None
-    rounds = recipe.fit.steps * of_patch / voxels
+    if given.fit.steps is None and short and steps > most:
+        steps = most
+        recipe = recipe.merged({"fit": {"steps": steps}, "stop": {"min_start": _min_start(given, steps)}})
+        reasons["fit.steps"] = f"{steps}: more would teach the noise of {voxels} voxels"
+    rounds = steps * of_patch / voxels
     seen = f"each voxel is seen about {rounds:.0f} times"
     if recipe.supervision.flips == "auto":
         flips = "yes" if rounds > ROUNDS else "no"
@@ -438,7 +436,7 @@ def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> di
     rule = options.rule
     if rule == "auto":
         rule = "moving_variance" if full else "fixed"
-        why = "the fit would go on to the noise" if full else "the fit hardly overfits"
+        why = "the fit would go on to the noise" if full else "a fit that is not very long hardly overfits"
         reasons["stop.rule"] = f"{rule}: {why}"
     if not full and rule in ("windowed_variance", "moving_variance", "discrepancy", "split"):
         raise RecipeError(
@@ -449,7 +447,11 @@ def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> di
             "stop.rule is sure, which needs supervision.kind recorrupted: under full supervision the noise gets into "
             "the weights, which it does not see. Use split, which does."
         )
-    return {"rule": rule, "min_start": _or(options.min_start, min(100, steps // 5))}
+    return {"rule": rule, "min_start": _min_start(recipe, steps)}
+
+
+def _min_start(given: Recipe, steps: int) -> int:
+    return min(100, steps // 5) if given.stop.min_start is None else given.stop.min_start
 
 
 def _or(given: Any, otherwise: Any) -> Any:

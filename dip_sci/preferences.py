@@ -171,12 +171,9 @@ def _deconvolution(task: Deconvolve, recipe: Recipe, image: Image) -> tuple[Reci
         reasons["generator.ndim"] = f"{ndim}: as the point spread function"
     if not flat and recipe.generator.ndim == "2d":
         raise RecipeError("generator.ndim is 2d, and the point spread function has three dimensions: leave it out.")
-    if (
-        recipe.supervision.kind != "full"
-        and recipe.generator.kind not in DEAF
-        and recipe.supervision.recorrupt == "auto"
-    ):
-        reasons["supervision.recorrupt"] = "split: where a voxel is hidden, nothing around it can be made sharp"
+    if recipe.supervision.kind != "full" and recipe.generator.kind not in DEAF:
+        if recipe.supervision.recorrupt == "auto":
+            reasons["supervision.recorrupt"] = "split: where a voxel is hidden, nothing around it can be made sharp"
         # What a blur leaves faint says little of how well it is made sharp.
         recipe = _open(recipe, {"supervision": {"recorrupt": "split"}, "stop": {"rule": "fixed"}})
     if recipe.output.classical == "blend":

@@ -54,6 +54,15 @@ def test_the_blur_is_a_convolution_that_keeps_constants():
     torch.testing.assert_close(volume.forward(ones), ones)
 
 
+@pytest.mark.parametrize("given", ["auto", "split", "hide"])
+def test_how_sharp_an_image_is_made_is_not_judged_by_what_the_blur_left(given):
+    image = Image(np.zeros((32, 32), np.float32), "YX")
+    task = Deconvolve.of(image, gaussian(1, 5, 5))
+    recipe = preferences.of(task, Recipe.parse({"supervision": {"recorrupt": given}}), image)[0]
+    assert recipe.stop.rule == "fixed"
+    assert recipe.supervision.recorrupt == ("split" if given == "auto" else given)
+
+
 def test_only_behind_a_symmetric_blur_are_flipped_images_alike():
     image = Image(np.zeros((32, 32), np.float32), "YX")
     even, lopsided = gaussian(1, 5, 5), gaussian((1, 2), 5, 5)
