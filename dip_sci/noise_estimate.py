@@ -316,7 +316,8 @@ def _whole(found: _Found, spread: Structure | None) -> tuple[_Found, Structure |
     elif spread.correlated:
         error = math.hypot(spread.error, found.error)
     else:
-        return found, spread
+        model = _scaled(found.model, spread.hidden)
+        return replace(found, model=model), replace(spread, level=spread.level / spread.hidden)
     return replace(found, model=_scaled(found.model, spread.level), error=error), replace(spread, level=1.0)
 
 
@@ -473,6 +474,9 @@ def _spread_out(found: Structure | None) -> str:
         words = ", correlated between neighbours (lag-1 autocorrelation {:.2f} along X, {:.2f} along Y)".format(
             *found.lags
         )
+    if found.hidden > 1:
+        axis, lag = max(zip("XY", found.lags, strict=True), key=lambda each: each[1])
+        words = f", hardly correlated between neighbours (lag-1 autocorrelation {lag:.2f} along {axis})"
     if found.sd_map is not None:
         low, high = np.quantile(found.sd_map, (0.05, 0.95))
         words += f", between {low:.1f} and {high:.1f} times as strong from place to place"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci.noise_blocks import EDGE, FEWEST, HALVES, SHARE, Blocks, waves
+from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, Blocks, waves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,6 +109,12 @@ def lags(power: Array) -> tuple[float, float]:
 def measured_lags(blocks: Blocks, share: float = SHARE) -> tuple[float, float]:
     """Measure the lag-1 autocorrelations along X and along Y of the noise of the flattest blocks."""
     return lags(measured_power(blocks, share))
+
+
+def beyond_finest(shared: tuple[float, float]) -> float:
+    """Return the standard deviation of noise over that at its finest frequencies, by its lag-1 autocorrelations along X and Y."""
+    finest = 1 + 2 * sum(shared) * float(np.cos(np.pi * _I / EDGE)[FINE].mean())
+    return float(1 / np.sqrt(finest))
 
 
 def _continued(power: Array) -> Array:

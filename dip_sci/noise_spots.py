@@ -41,7 +41,7 @@ AS_MUCH, AS_STEEP = (0.6, 1.6), 1.3
 make .6 to 1.1, textures 1.5 and more.
 """
 
-ONE_SIDED = 0.15
+ONE_SIDED = 0.1
 """Least logarithm of the ratio of the power along one axis to that along the other that can be told from none."""
 
 LIKE, LIKE_AT_LEAST = 0.42, 0.36
@@ -181,5 +181,6 @@ def sidedness(planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32
 
     ``None`` where there are too few spots, or the noise is hardly one-sided.
     """
-    noise, found = drawn(kernel).sidedness, spots(planes, seen)
+    # Both are of the same draw: by how one-sided that happens to be, they do not differ.
+    noise, found = drawn(kernel).sidedness - drawn(None).sidedness, spots(planes, seen)
     return None if found is None or abs(noise) < ONE_SIDED else found.sidedness / noise

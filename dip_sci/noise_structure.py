@@ -90,6 +90,15 @@ FAINT, NEGATIVE = 0.08, -0.05
 least of them: more negative ones are those of a grain that was sharpened.
 """
 
+FAINTER, LITTLE = 0.05, 0.04
+"""Difference from which on it is shared along one axis by too little to matter but for its strength, and the other one then at most.
+
+On independent noise, pictures make .04.
+"""
+
+SIDED = 0.4
+"""How one-sided the flattest spots are then, over what that noise makes of them, at least."""
+
 SLIGHT, PLAIN, STEEPER = (0.2, 0.4), 0.3, 1.15
 """Least and largest lag-1 autocorrelation along both axes of an image that counts as interpolated; share of its blocks that are
 alike but for chance, and steepness of its flattest spots' spectrum, over that of the noise that was found, at least.
@@ -132,6 +141,8 @@ class Structure:
         Lag-1 autocorrelation along X and along Y.
     correlated
         Whether it counts.
+    hidden
+        How much stronger the noise is than at its finest frequencies, where it is shared along one axis by too little to count.
     kernel
         Autocorrelation over lags -7 to 7 along Y and X, 1 at the centre; with a leading axis for lags
         -1 to 1 along Z where planes are given as neighbours.
@@ -145,6 +156,7 @@ class Structure:
     error: float
     lags: tuple[float, float]
     correlated: bool
+    hidden: float
     kernel: NDArray[np.float32]
     sd_map: NDArray[np.float32] | None
 
@@ -252,6 +264,10 @@ def structure(
         if on_a_floor or not noise_spots.share(evened, seen, own, lags, volume=volume):
             return again(white=True)
     known = correlated or white or on_a_floor
+    hidden = 1.0
+    if asked and not known and _more_faintly(lags, evened, seen, own):
+        hidden = noise_spectrum.beyond_finest(lags)
+        level *= hidden
     excess = 1.0 if known else max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0)
     if resampled:
         # Shared too little, and too unevenly, to be gone by; but all of it is there.
@@ -267,6 +283,7 @@ def structure(
         error=error,
         lags=lags,
         correlated=correlated,
+        hidden=hidden,
         kernel=kernel.astype(np.float32),
         sd_map=None if relative is None else relative.reshape(values.shape).astype(np.float32),
     )
@@ -382,6 +399,17 @@ def _faintly(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     if _counts((low, high)) or low < NEGATIVE or high - low < FAINT:
         return False
     return noise_spots.confirmed(planes, seen, _autocorrelation(blocks))
+
+
+def _more_faintly(
+    lags: tuple[float, float], planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32]
+) -> bool:
+    """Say whether noise is shared along one axis, by too little to go by, but with all of its strength not at the finest frequencies."""
+    low, high = sorted(lags)
+    if not (abs(low) < LITTLE and high - low >= FAINTER):
+        return False
+    sided = noise_spots.sidedness(planes, seen, kernel)
+    return sided is not None and sided > SIDED
 
 
 def _autocorrelation(blocks: Blocks) -> NDArray[np.float32]:

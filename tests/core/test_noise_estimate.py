@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, rotate
+from scipy.ndimage import convolve1d, gaussian_filter, rotate
 from skimage.io import imread
 
 from dip_sci import noise_spectrum, noise_structure
@@ -551,6 +551,28 @@ def test_noise_that_is_hardly_shared_along_one_axis_is_found(axis, seed):
     estimated = found(ramp(256) + 10 / noise.std() * noise)
     assert estimated.structure.correlated
     assert max(estimated.structure.lags) < noise_structure.ANISOTROPIC
+
+
+def along(axis, shared, shape, seed):
+    """Normal noise of which neighbours along one axis share a part."""
+    near = (1 - np.sqrt(1 - 4 * shared**2)) / (2 * shared)
+    return convolve1d(np.random.default_rng(seed).normal(size=shape), [near, 1, 0], axis) / np.hypot(1, near)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("counted", [False, True])
+def test_noise_that_is_shared_too_little_to_go_by_is_known_in_all_its_strength(counted, axis):
+    """At the finest frequencies, where it is measured, it is 4 % weaker."""
+    strengths = []
+    for seed in range(6):
+        light = ramp(256)
+        noise = along(axis, 0.07, light.shape, seed)
+        model = found(light + (np.sqrt(4 * light) if counted else 20) * noise).model
+        assert isinstance(model, PoissonGaussian) == counted
+        strengths.append(
+            np.sqrt(np.median(model.variance(light)) / (4 * np.median(light))) if counted else model.sigma / 20
+        )
+    assert np.mean(strengths) == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.parametrize("kernel_sd", [0.7, 0.9, 1.3])
