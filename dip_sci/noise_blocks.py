@@ -71,26 +71,38 @@ class Blocks:
         Mean of each block.
     place
         Plane, row and column of each, in steps, ``(N, 3)``.
+    noise
+        Power that noise has at each frequency, where that is known, up to a factor, ``(16, 16)``.
     """
 
     power: Array
     mean: Array
     place: Array
+    noise: Array | float = 1.0
+
+    @property
+    def over_noise(self) -> Array:
+        """Power over that of noise."""
+        return self.power / self.noise
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def __getitem__(self, which: NDArray[Any]) -> Blocks:
-        return Blocks(self.power[which], self.mean[which], self.place[which])
+        return Blocks(self.power[which], self.mean[which], self.place[which], self.noise)
 
     def over(self, sd: Array) -> Blocks:
         """Divide each block by a number."""
-        return Blocks(self.power / np.square(sd)[:, None, None], self.mean, self.place)
+        return Blocks(self.power / np.square(sd)[:, None, None], self.mean, self.place, self.noise)
+
+    def judged_by(self, noise: Array) -> Blocks:
+        """Judge how flat blocks are by their power over that of noise ``(16, 16)``."""
+        return Blocks(self.power, self.mean, self.place, np.maximum(noise, FADED * noise.max()))
 
     def flattest(self, half: Array, share: float, fewest: int) -> Array:
-        """Return the indices of the blocks with least power at one half of the frequencies."""
+        """Return the indices of the blocks with least power, over that of noise, at one half of the frequencies."""
         count = max(int(share * len(self)), min(fewest, len(self) // 4), 1)
-        flat: Array = np.argpartition(self.power[:, half].sum(axis=1), count - 1)[:count]
+        flat: Array = np.argpartition(self.over_noise[:, half].sum(axis=1), count - 1)[:count]
         return flat
 
     def area(self, share: float = SHARE, fewest: int = FEWEST) -> float:

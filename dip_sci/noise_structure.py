@@ -53,6 +53,9 @@ FEW = 0.1
 FLATTER = 0.5
 """Share of the blocks that are alike but for chance by which correlated noise is measured."""
 
+JUDGED = 2
+"""How often flat blocks are chosen anew by the spectrum of those that were."""
+
 LEAST, LEAST_SCORE = 0.01, 2.33
 """Share of the blocks with the least power, and how many standard deviations below the mean noise alone has it."""
 
@@ -241,28 +244,30 @@ def structure(
         faint = may_be and _faintly(even, evened, seen)
         correlated = faint or (may_be and _counts(measured_lags(_sample(even))))
     even = _sample(even) if correlated else even
-    share = _flat(even) if correlated else SHARE
-    power, lags = (np.ones((EDGE, EDGE)), (0.0, 0.0)) if white else (measured_power(even, share), measured_lags(even))
+    lags = (0.0, 0.0) if white else measured_lags(even)
+    power = np.ones((EDGE, EDGE)) if white else measured_power(even, _flat(even) if correlated else SHARE)
     if not power.any():
         return None
-    spectrum = noise_spectrum.resolved(power) if correlated else noise_spectrum.as_measured(power)
-    if correlated and given is not None and relative is None:
-        spectrum = noise_spectrum.capped(spectrum, float(np.mean(given(even.mean))))
-    level, error = _level(even, share, spectrum if correlated else None)
-    size = 1.0
-    if relative is not None:
-        # The map says where, the level how much: over the whole image the map's mean square is 1.
-        size = float(np.sqrt(np.mean(relative[seen] ** 2)))
-        level *= size
-        relative = relative / size
-    kernel = noise_spectrum.autocorrelation(spectrum)
-    on_a_floor = not resampled and min(map(abs, lags)) > ALONE and _on_a_floor(power, level)
-    own = kernel.astype(np.float32)
+    most = math.inf if given is None or relative is not None else float(np.mean(given(even.mean)))
+    spectrum = (
+        noise_spectrum.capped(noise_spectrum.resolved(power), most) if correlated else noise_spectrum.as_measured(power)
+    )
+    # The map says where, the level how much: over the whole image the map's mean square is 1.
+    size = 1.0 if relative is None else float(np.sqrt(np.mean(relative[seen] ** 2)))
+    level, error = _level(even, spectrum if correlated else None)
+    on_a_floor = not resampled and min(map(abs, lags)) > ALONE and _on_a_floor(power, level * size)
+    own = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
     if asked and correlated and not faint:
         if on_a_floor and _sharpness(power) > SHARP:
             on_a_floor = not noise_spots.everywhere(evened, seen, own)
         if on_a_floor or not noise_spots.share(evened, seen, own, lags, volume=volume):
             return again(white=True)
+    if correlated:
+        # That it is shared was told by all that is flat; how much, by where there is least besides.
+        even = _judged(even)
+        spectrum = noise_spectrum.capped(_resolved(even), most)
+        level, error = _level(even, spectrum)
+    level *= size
     known = correlated or white or on_a_floor
     hidden = 1.0
     if asked and not known and _more_faintly(lags, evened, seen, own):
@@ -272,8 +277,10 @@ def structure(
     if resampled:
         # Shared too little, and too unevenly, to be gone by; but all of it is there.
         level, excess = level * excess, 1.0
-    if not (correlated or clear):
-        relative = None
+    sd_map = None
+    if relative is not None and (correlated or clear):
+        sd_map = (relative / size).reshape(values.shape).astype(np.float32)
+    kernel = noise_spectrum.autocorrelation(spectrum)
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)
         kernel = np.stack([between * kernel, kernel, between * kernel])
@@ -285,7 +292,7 @@ def structure(
         correlated=correlated,
         hidden=hidden,
         kernel=kernel.astype(np.float32),
-        sd_map=None if relative is None else relative.reshape(values.shape).astype(np.float32),
+        sd_map=sd_map,
     )
 
 
@@ -414,8 +421,12 @@ def _more_faintly(
 
 def _autocorrelation(blocks: Blocks) -> NDArray[np.float32]:
     """Measure the autocorrelation of what flat blocks hold, as noise."""
-    spectrum = noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
-    return noise_spectrum.autocorrelation(spectrum).astype(np.float32)
+    return noise_spectrum.autocorrelation(_resolved(blocks)).astype(np.float32)
+
+
+def _resolved(blocks: Blocks) -> Array:
+    """Measure the spectrum of noise that neighbours share."""
+    return noise_spectrum.resolved(measured_power(blocks, _flat(blocks)))
 
 
 def _sharpness(power: Array) -> float:
@@ -424,19 +435,29 @@ def _sharpness(power: Array) -> float:
     return (outer - floor) / max(inner - floor, 1e-300)
 
 
+def _judged(blocks: Blocks) -> Blocks:
+    """Judge how flat blocks are by the spectrum of their own noise.
+
+    Noise that neighbours share has most of its power at few frequencies; beside them, content is seen under less noise.
+    """
+    for _ in range(JUDGED):
+        blocks = blocks.judged_by(measured_power(blocks, _flat(blocks)))
+    return blocks
+
+
 def _flat(blocks: Blocks) -> float:
     """Count the share of the blocks that hold noise and hardly anything else.
 
     Half of those that have no more power than noise alone may have by chance: many, as noise that is not quite as strong
     everywhere is weak in the very flattest, and not all, as the others hold more content.
     """
-    power = blocks.power.mean(axis=(1, 2))
-    scatter = _scatter(measured_power(blocks, FEW))
+    power = blocks.over_noise.mean(axis=(1, 2))
+    scatter = _scatter(measured_power(blocks, FEW) / blocks.noise)
     least = np.quantile(power, FEW) / (1 - 1.3 * scatter)
     return float(np.clip(FLATTER * np.mean(power <= least * (1 + 2 * scatter)), FEW, 1.0))
 
 
-def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float, float]:
+def _level(blocks: Blocks, spectrum: Array | None) -> tuple[float, float]:
     """Measure the standard deviation of the noise, of a spectrum or white, and its relative standard error.
 
     The error is made of the scatter of that many coefficients and of what more content there is in
@@ -446,7 +467,7 @@ def _level(blocks: Blocks, share: float, spectrum: Array | None) -> tuple[float,
         level, content, count = flat_level(blocks)
         independent = blocks.area(0, count) / EDGE**2 * FINE.sum()
         return level, math.hypot(2 * content, 1.3 / math.sqrt(2 * independent), 0.005)
-    level = math.sqrt(noise_spectrum.mean(spectrum))
+    level, share = math.sqrt(noise_spectrum.mean(spectrum)), _flat(blocks)
     flatter, here = (noise_spectrum.as_measured(measured_power(blocks, part)) for part in (share / 2, share))
     content = math.sqrt(noise_spectrum.mean(flatter) / noise_spectrum.mean(here)) - 1
     independent = blocks.area(1.0) / EDGE**2 * spectrum.sum() ** 2 / (spectrum**2).sum()

@@ -586,6 +586,19 @@ def test_all_of_smooth_noise_is_found_where_there_is_nothing_else(kernel_sd, see
     assert np.abs(estimated.structure.kernel - kernel).max() < 0.12
 
 
+@pytest.mark.parametrize("kernel_sd", [0.9, 1.3])
+def test_smooth_noise_hides_no_edges_from_what_measures_it(kernel_sd):
+    """Its power is at coarse frequencies; at the others, edges are seen that are twice as high as it is strong."""
+    strengths = []
+    for seed in range(3):
+        y, x = np.mgrid[:256, :256]
+        rng = np.random.default_rng(seed + 5)
+        places = rng.uniform((0, 0, 3, -1), (256, 256, 9, 1), (150, 4))
+        discs = sum(40 * np.sign(sign) * (np.hypot(y - a, x - b) < radius) for a, b, radius, sign in places)
+        strengths.append(found(ramp(256) + discs + 20 * shared(kernel_sd, (256, 256), seed)[0]).model.sigma)
+    assert np.mean(strengths) == pytest.approx(20, rel=0.05)
+
+
 @pytest.mark.parametrize("kernel_sd", [0.7, 0.9, 1.3])
 def test_a_spectrum_is_freed_of_what_blocks_blur(kernel_sd):
     noise = np.stack([shared(kernel_sd, (256, 256), seed)[0] for seed in range(12)])
