@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dip_sci import interruption
 from dip_sci.patch_noise import PatchNoise
@@ -364,37 +365,73 @@ def _filtered(
     image, guide, sigma = image / level, guide / level, sigma / level
     variance = sigma.square().expand_as(image).mean(dim=0).flatten()
     # Channels without correlation are filtered one by one; a rotation leaves the noise as it was.
-    power, vectors = torch.linalg.eigh(guide.flatten(1).cov().reshape(len(guide), -1))
-    rotation = vectors.mT
-    seen, known = (torch.tensordot(rotation, part, dims=1) for part in (image, guide))
+    share, vectors = torch.linalg.eigh(_covariance(_detail(guide, edges).flatten(1)))
+    seen, known = (torch.tensordot(vectors.mT, part, dims=1) for part in (image, guide))
+    power = known.flatten(1).var(dim=1)
     # A channel with little in it but noise says little of which patches are alike.
     noise = variance.mean()
     signal = (power - noise).clamp_min(0) if guide is image else power
     compared = known * (signal / (signal + noise)).sqrt().reshape(-1, *(1 for _ in spatial))
     totals = [torch.zeros_like(seen).flatten(1) for _ in rules]
-    weights = [torch.zeros_like(seen).flatten(1) for _ in rules]
+    weights = [torch.zeros_like(seen[0]).flatten() for _ in rules]
     inside = _offsets(edges, spatial, image.device)
     together = PatchNoise.of(shared, edges)
 
-    def cleaned(starts: Tensor) -> tuple[Tensor, list[list[tuple[Tensor, Tensor]]]]:
+    def cleaned(starts: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         at = starts[..., None] + inside
         noise = variance[at[:, 0]].mean(dim=1)
-        pairs = [(one.flatten()[at], other.flatten()[at]) for one, other in zip(seen, known, strict=True)]
-        return at.flatten(), [[rule(one, other, noise, together) for one, other in pairs] for rule in rules]
+        patches, pilots = (torch.stack([channel.flatten()[at] for channel in part]) for part in (seen, known))
+        own = _own_rotation(pilots, share)
+        patches, pilots = (_turned(part, own.mT) for part in (patches, pilots))
+        found = []
+        for rule in rules:
+            both = [rule(*channel, noise, together) for channel in zip(patches, pilots, strict=True)]
+            values, heavy = (torch.stack(part) for part in zip(*both, strict=True))
+            found.append((_turned(values, own), heavy.log().mean(dim=0).exp()))
+        return at.flatten(), found
 
     # Libraries of linear algebra share out each small matrix between all threads, and are six times slower for it.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for groups in _groups(compared, search, edges, count):
             for at, results in pool.map(cleaned, _portions(groups)):
-                for total, weight, channels in zip(totals, weights, results, strict=True):
-                    for c, (values, heavy) in enumerate(channels):
-                        shares = heavy[:, None, None].expand_as(values)
-                        total[c].index_add_(0, at, (values * shares).flatten())
-                        weight[c].index_add_(0, at, shares.flatten())
+                for total, weight, (values, heavy) in zip(totals, weights, results, strict=True):
+                    shares = heavy[:, None, None].expand_as(values[0])
+                    weight.index_add_(0, at, shares.flatten())
+                    for c, channel in enumerate(values):
+                        total[c].index_add_(0, at, (channel * shares).flatten())
     return [
-        level * torch.tensordot(rotation.mT, (total / weight).reshape(seen.shape), dims=1)
+        level * torch.tensordot(vectors, (total / weight).reshape(seen.shape), dims=1)
         for total, weight in zip(totals, weights, strict=True)
     ]
+
+
+def _detail(image: Tensor, edges: Sequence[int]) -> Tensor:
+    """Take the means of its surroundings, about as large as a patch, off each voxel of an image ``(C, *spatial)``."""
+    # An odd number of voxels has a middle.
+    kernel = [min(edge + 1 - edge % 2, n - 1 + n % 2) for edge, n in zip(edges, image.shape[1:], strict=True)]
+    pool = functional.avg_pool2d if len(edges) == 2 else functional.avg_pool3d
+    return image - pool(image[:, None], kernel, 1, [edge // 2 for edge in kernel], count_include_pad=False)[:, 0]
+
+
+def _covariance(samples: Tensor) -> Tensor:
+    """Return the covariance of channels ``(C, N)`` with the mean 0."""
+    return samples @ samples.mT / samples.shape[1]
+
+
+def _own_rotation(patches: Tensor, share: Tensor) -> Tensor:
+    """Return the rotations ``(groups, C, C)`` after which the channels of groups ``(C, groups, count, voxels)`` go their own ways.
+
+    Where a group shows little but noise, that is how they are on all of the image, with the variances ``(C,)``.
+    """
+    detail = (patches - patches.mean(dim=3, keepdim=True)).movedim(1, 0).flatten(2)
+    covariance = detail @ detail.mT / detail.shape[2] + torch.diag(share)
+    vectors: Tensor = torch.linalg.eigh(covariance)[1]
+    return vectors
+
+
+def _turned(patches: Tensor, rotation: Tensor) -> Tensor:
+    """Rotate the channels of groups ``(C, groups, count, voxels)``."""
+    return patches if len(patches) == 1 else torch.einsum("gdc,cgnv->dgnv", rotation, patches)
 
 
 def _levels(sigma: Tensor, image: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scenes import rng
+from scipy.ndimage import gaussian_filter
 
 from dip_sci import patches
 from dip_sci.baseline import classical_methods
@@ -78,6 +79,32 @@ def test_colours_help_each_other():
     seen = noisy(clean, 0.5)
     alone = torch.cat([patches.low_rank(channel[None], sd(0.5)) for channel in seen])
     assert error(patches.low_rank(seen, sd(0.5)), clean) < 0.7 * error(alone, clean)
+
+
+def grain(edge, seed):
+    """Fine detail of standard deviation 1, alike nowhere."""
+    fine = gaussian_filter(np.random.default_rng(seed).normal(size=(edge, edge)), 1)
+    return torch.from_numpy((fine / fine.std()).astype(np.float32))
+
+
+def test_fine_detail_of_brightness_stays_out_of_smooth_colours():
+    """Of the whole image, colours differ most; of its detail, the brightness."""
+    fine, (y, x) = 2.5 * grain(96, 0), torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    hue = 6 * torch.sin(x / 30) * torch.cos(y / 25)
+    clean = torch.stack([fine + hue, fine + 0.3 * hue, fine - 0.2 * hue])
+    seen = noisy(clean, 1.0)
+    first = patches.low_rank(seen, sd(1.0))
+    for result in (first, *patches.refined(seen, first, sd(1.0))):
+        assert error(result[0] - result[2], clean[0] - clean[2]) < 0.05 * 2
+
+
+def test_parts_of_an_image_have_colours_of_their_own():
+    fine, left = 2.5 * grain(96, 0), torch.arange(96) < 48
+    halves = [(1, 1, -1), (1, -1, 1)]
+    whole = torch.stack([fine * torch.where(left, one, other) for one, other in zip(*halves, strict=True)])
+    alone = torch.stack([sign * fine for sign in halves[0]])
+    mixed, even = (error(patches.low_rank(noisy(clean, 1.0), sd(1.0)), clean) for clean in (whole, alone))
+    assert mixed < 1.45 * even
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 5), (1, 7, 30), (2, 16, 9), (1, 2, 9, 9), (1, 4, 4, 4)])
