@@ -407,10 +407,14 @@ def _filtered(
 
 def _detail(image: Tensor, edges: Sequence[int]) -> Tensor:
     """Take the means of its surroundings, about as large as a patch, off each voxel of an image ``(C, *spatial)``."""
-    # An odd number of voxels has a middle.
-    kernel = [min(edge + 1 - edge % 2, n - 1 + n % 2) for edge, n in zip(edges, image.shape[1:], strict=True)]
-    pool = functional.avg_pool2d if len(edges) == 2 else functional.avg_pool3d
-    return image - pool(image[:, None], kernel, 1, [edge // 2 for edge in kernel], count_include_pad=False)[:, 0]
+    # Frames are pooled one by one; an odd number of voxels has a middle.
+    inside = min(len(edges), 3)
+    stack = image.flatten(0, image.ndim - 1 - inside)[:, None]
+    sizes = zip(edges[-inside:], stack.shape[2:], strict=True)
+    kernel = [min(edge + 1 - edge % 2, n - 1 + n % 2) for edge, n in sizes]
+    pool = functional.avg_pool2d if inside == 2 else functional.avg_pool3d
+    means = pool(stack, kernel, 1, [edge // 2 for edge in kernel], count_include_pad=False)
+    return image - means.reshape(image.shape)
 
 
 def _covariance(samples: Tensor) -> Tensor:
