@@ -17,9 +17,10 @@ from dip_sci.noise_blocks import FEWEST, Blocks, fine_level, thirds
 from dip_sci.noise_counts import counts
 from dip_sci.noise_curve import Curve, Skew, curve, darkest, magnitudes, misfit, photons
 from dip_sci.noise_frames import Shots, of_each
+from dip_sci.noise_places import at, by_place, is_patchy, over_place
 from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
-from dip_sci.noise_structure import SLIGHT, Structure, at, by_place, holds_content, is_patchy, over_place, structure
+from dip_sci.noise_structure import SLIGHT, Structure, holds_content, structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -192,7 +193,7 @@ def estimate(
 
     Gaussian: the power at the finest frequencies of the flattest blocks (`noise_blocks`). Poisson and
     Poisson-Gaussian: the same for each brightness, and a line through them (`noise_curve`), unless where it is tells the noise's
-    strength better (`noise_structure`). Rician: the background, where it has Rayleigh's law (`noise_background`), or the same for
+    strength better (`noise_places`). Rician: the background, where it has Rayleigh's law (`noise_background`), or the same for
     each brightness, where values avoid 0.
     Photons that are counted one by one are told by a variance equal to the mean, and then known exactly (`noise_counts`).
 

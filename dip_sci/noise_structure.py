@@ -1,4 +1,4 @@
-"""How noise is spread over an image: its correlation from voxel to voxel, and where it is strong."""
+"""How noise is spread over an image: its correlation from voxel to voxel, with what is known of where it is strong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dip_sci import noise_spectrum, noise_spots
-from dip_sci.noise_blocks import EDGE, FEWEST, FINE, HALVES, SHARE, STEP, Blocks, cut, fine_level, finest, flat_level
+from dip_sci.noise_blocks import EDGE, FEWEST, FINE, SHARE, Blocks, cut, fine_level, flat_level
+from dip_sci.noise_places import FEW, alike, is_patchy, over_place, scatter_of
 from dip_sci.noise_spectrum import measured_lags, measured_power
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ ISOTROPIC, ANISOTROPIC, DIFFERENCE = 0.28, 0.14, 0.12
 Texture that leaks into the flattest blocks makes less.
 """
 
-PATCHY = 1.25
-"""Ratio of the strong to the weak parts' standard deviation (95th and 5th percentile) from which a map is kept."""
-
 FLOOR = 0.09
 """Share of the blocks that are alike but for chance, below which what the flattest of them hold is texture.
 
@@ -39,31 +37,15 @@ EVENED = {True: 1.05, False: 1.12}
 """How many times more blocks must be alike once a map of the noise's strength is taken off: for large differences, small.
 """
 
-PLACED = 1.3
-"""How many times more blocks must be alike by where they are than by their brightness: of photons, at most 1.2 times more are.
-"""
-
 CLEARLY = 2.0
 """How many times more blocks must be alike over a map for independent noise to go by it: on weak noise, texture has 1.8 at most.
 """
-
-FEW = 0.1
-"""Share of the blocks that count as flat at least where the noise is correlated."""
 
 FLATTER = 0.5
 """Share of the blocks that are alike but for chance by which correlated noise is measured."""
 
 JUDGED = 2
 """How often flat blocks are chosen anew by the spectrum of those that were."""
-
-LEAST, LEAST_SCORE = 0.01, 2.33
-"""Share of the blocks with the least power, and how many standard deviations below the mean noise alone has it."""
-
-UNEVEN = 4.0
-"""How much stronger or weaker than in the median the noise is taken to be anywhere: scanners stay within that."""
-
-CELL = 8
-"""Edge, in steps, of the cells in which the local strength is measured."""
 
 WHITE = 0.8
 """Share of the noise's known standard deviation that the finest frequencies must have for it to be independent.
@@ -122,9 +104,6 @@ _FINEST, _MIDDLE = (_I >= 12) & (_J >= 12), (_I >= 8) & (_I < 12) & (_J >= 8) & 
 _COARSE = (_I + _J >= 2) & (_I + _J <= 4)
 _RADIUS = np.hypot(_I, _J)
 _INNER, _OUTER = (_RADIUS >= 3) & (_RADIUS < 4.2), (_RADIUS >= 5.5) & (_RADIUS < 7)
-
-STEEP = 3
-"""Ratio of coarse to fine power, over that of the cells with least, from which on a cell holds content."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +211,7 @@ def structure(
     only_lit = bool(correlated) and given is not None and signal is not blocks
     blocks = signal if only_lit else blocks
     relative, even = _evened(blocks, planes.shape)
-    clear = _alike(even) > CLEARLY * _alike(blocks)
+    clear = alike(even) > CLEARLY * alike(blocks)
     if only_lit and not clear:
         # Where the noise's strength is known, its law holds everywhere: a map would be one of content.
         relative, even = None, blocks
@@ -240,7 +219,7 @@ def structure(
     resampled = asked and not white and _resampled(even, evened, seen)
     faint = False
     if correlated is None:
-        may_be = not (white or resampled) and _alike(even) >= FLOOR
+        may_be = not (white or resampled) and alike(even) >= FLOOR
         faint = may_be and _faintly(even, evened, seen)
         correlated = faint or (may_be and _counts(measured_lags(_sample(even))))
     even = _sample(even) if correlated else even
@@ -300,14 +279,9 @@ def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Block
     """Return where the noise is how strong ``(N, Y, X)``, or ``None`` where a map is not worth it, and blocks over it."""
     strength, relative, even = over_place(blocks, shape)
     patchy = is_patchy(strength)
-    if _alike(even) < max(FLOOR, EVENED[patchy] * _alike(blocks)):
+    if alike(even) < max(FLOOR, EVENED[patchy] * alike(blocks)):
         return None, blocks
     return relative if patchy else None, even
-
-
-def is_patchy(strength: Array) -> bool:
-    """Whether the noise's local strengths are so different that a map of them is worth it."""
-    return bool(np.quantile(strength, 0.95) > PATCHY * np.quantile(strength, 0.05))
 
 
 def _with_signal(blocks: Blocks, least: float) -> Blocks:
@@ -328,52 +302,10 @@ def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     Interpolation shares it less than a scanner does, and more at some places than at others: in the flattest spots.
     """
     low, high = sorted(measured_lags(blocks))
-    if low < SLIGHT[0] or high > SLIGHT[1] or _alike(blocks) < PLAIN:
+    if low < SLIGHT[0] or high > SLIGHT[1] or alike(blocks) < PLAIN:
         return False
     found = noise_spots.steepness(planes, seen, _autocorrelation(blocks))
     return found is not None and found[0] > STEEPER * found[1]
-
-
-def by_place(blocks: Blocks, shape: tuple[int, ...], variance: Array) -> bool:
-    """Say whether where blocks are tells the strength of their noise better than their brightness does.
-
-    Parameters
-    ----------
-    blocks
-        Of planes of a shape ``(N, Y, X)``.
-    variance
-        Of the noise in each block by its brightness.
-    """
-    by_brightness = np.sqrt(np.maximum(variance, 1e-9 * float(variance.max())))
-    return _alike(over_place(blocks, shape)[-1]) > PLACED * _alike(blocks.over(by_brightness))
-
-
-def over_place(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array, Array, Blocks]:
-    """Return the noise's local strength, in cells and at the pixels ``(N, Y, X)``, and blocks over it."""
-    strength = _local_strength(blocks, shape)
-    relative = _enlarged(strength, shape)
-    return strength, relative, blocks.over(at(blocks, relative))
-
-
-def at(blocks: Blocks, places: Array) -> Array:
-    """Return what places ``(N, Y, X)`` hold in the middle of each block."""
-    plane, row, column = blocks.place.T * np.array([[1], [STEP], [STEP]])
-    found: Array = places[plane, row + EDGE // 2, column + EDGE // 2]
-    return found
-
-
-def _alike(blocks: Blocks) -> float:
-    """Count the share of the blocks that have no more power than the least of them may have by chance."""
-    power = blocks.power.mean(axis=(1, 2))
-    scatter = _scatter(measured_power(blocks, FEW))
-    least = np.quantile(power, LEAST) / max(1 - LEAST_SCORE * scatter, 0.05)
-    return float(np.mean(power <= least * (1 + 2 * scatter)))
-
-
-def _scatter(spectrum: Array) -> float:
-    """Relative standard deviation of a block's power under noise of a spectrum."""
-    total = float(spectrum.sum())
-    return math.sqrt(2 * float((spectrum**2).sum())) / total if total > 0 else 0.0
 
 
 def _at_finest(blocks: Blocks, given: Callable[[Array], Array]) -> float:
@@ -452,7 +384,7 @@ def _flat(blocks: Blocks) -> float:
     everywhere is weak in the very flattest, and not all, as the others hold more content.
     """
     power = blocks.over_noise.mean(axis=(1, 2))
-    scatter = _scatter(measured_power(blocks, FEW) / blocks.noise)
+    scatter = scatter_of(measured_power(blocks, FEW) / blocks.noise)
     least = np.quantile(power, FEW) / (1 - 1.3 * scatter)
     return float(np.clip(FLATTER * np.mean(power <= least * (1 + 2 * scatter)), FEW, 1.0))
 
@@ -472,75 +404,6 @@ def _level(blocks: Blocks, spectrum: Array | None) -> tuple[float, float]:
     content = math.sqrt(noise_spectrum.mean(flatter) / noise_spectrum.mean(here)) - 1
     independent = blocks.area(1.0) / EDGE**2 * spectrum.sum() ** 2 / (spectrum**2).sum()
     return level, math.hypot(content, 1 / math.sqrt(independent), 0.02)
-
-
-def _local_strength(blocks: Blocks, shape: tuple[int, ...]) -> Array:
-    """Measure where the noise is strong: its standard deviation in cells ``(N, rows, columns)``, 1 in the median.
-
-    In each cell the flattest quarter of the blocks counts, at the finest frequencies, unless they hold
-    content. Through the cells' logarithms goes a smooth surface, as the noise of a scanner varies.
-    """
-    steps = (shape[0], *((n - EDGE) // STEP + 1 for n in shape[1:]))
-    # A cell has as many blocks, of however many planes.
-    depth = math.ceil(CELL**2 * shape[0] / len(blocks))
-    cells = tuple(max(1, round(n / edge)) for n, edge in zip(steps, (depth, CELL, CELL), strict=True))
-    place = [np.minimum(p * m // n, m - 1) for p, m, n in zip(blocks.place.T, cells, steps, strict=True)]
-    cell = np.ravel_multi_index(place, cells)
-    order = np.argsort(cell, kind="stable")
-    band = finest(blocks)
-    fine, coarse = np.zeros(cells), np.zeros(cells)
-    for index in np.split(order, np.flatnonzero(np.diff(cell[order])) + 1):
-        group = blocks[index]
-        if len(group) < CELL:
-            continue
-        at = np.unravel_index(cell[index[0]], cells)
-        for judge, measure in HALVES:
-            power = group.power[group.flattest(judge, 0.25, CELL)].mean(axis=0)
-            fine[at] += power[measure & band].mean()
-            coarse[at] += power[measure & ~band].mean()
-    known = fine > 0
-    if known.sum() < 2 * CELL:
-        return np.ones(cells)
-    steep = coarse / np.where(known, fine, 1.0)
-    known &= steep <= STEEP * np.quantile(steep[known], 0.2)
-    logs = _surface(np.log(np.where(known, fine, 1.0)) / 2, known)
-    found: Array = np.clip(np.exp(logs - np.median(logs[known])), 1 / UNEVEN, UNEVEN)
-    return found
-
-
-def _surface(logs: Array, known: NDArray[np.bool_]) -> Array:
-    """Fit a smooth surface from below: what is far above it is content."""
-    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in logs.shape), indexing="ij")
-    degree = 4 if known.sum() >= 60 else 2
-    terms = [x**i * y**j for i in range(degree + 1) for j in range(degree + 1 - i)]
-    if len(logs) > 2:
-        terms += [z, z**2]
-    design = np.stack(terms, axis=-1)
-    inner, values = design[known], logs[known]
-    weight = np.ones_like(values)
-    for _ in range(8):
-        root = np.sqrt(weight)
-        fit = np.linalg.lstsq(inner * root[:, None], values * root, rcond=None)[0]
-        off = values - inner @ fit
-        scale = 1.4826 * float(np.median(np.abs(off - np.median(off)))) + 1e-12
-        weight = (scale / np.maximum(off, scale)) ** 2
-    low, high = np.quantile(inner @ fit, (0.01, 0.99))
-    surface: Array = np.clip(design @ fit, low, high)
-    return surface
-
-
-def _enlarged(cells: Array, shape: tuple[int, ...]) -> Array:
-    """Interpolate what is known of the cells of an image at its pixels."""
-    from scipy.ndimage import map_coordinates
-
-    inner = (shape[0], *(n - EDGE + STEP for n in shape[1:]))
-    first = (0.0, (EDGE - STEP) / 2, (EDGE - STEP) / 2)
-    where = [
-        (np.arange(n) - low + 0.5) * m / size - 0.5
-        for n, low, size, m in zip(shape, first, inner, cells.shape, strict=True)
-    ]
-    found: Array = map_coordinates(cells, np.meshgrid(*where, indexing="ij"), order=1, mode="nearest")
-    return found
 
 
 def _between_planes(planes: NDArray[Any], seen: NDArray[np.bool_]) -> float:

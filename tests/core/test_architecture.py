@@ -47,7 +47,7 @@ LAYERS = [
         "counted",
         "guided",
     ],
-    ["noise_spots", "colours"],
+    ["noise_spots", "noise_places", "colours"],
     ["noise_structure"],
     ["noise_estimate", "calibration", "operators"],
     ["blur"],
