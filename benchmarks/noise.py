@@ -124,6 +124,23 @@ def photons(rows: Rows) -> None:
             rows.add(f"{row}: read noise", name, (known.read_noise - model.read_noise) / dark)
 
 
+def without_offset(rows: Rows) -> None:
+    """Photons with read noise, the offset taken off; nothing is given."""
+    for peak, read in PHOTONS:
+        if not read:
+            continue
+        for name, grey in truths().items():
+            model = PoissonGaussian(CAMERA.gain, 0.0, read * CAMERA.gain)
+            truth = model.gain * peak * np.clip(grey, 0, None) / grey.max()
+            found = estimate(model.sample(truth, np.random.default_rng(peak)))
+            row = f"photons {peak} read {read:g}, no offset"
+            rows.add(f"{row}: SD", name, off(found, truth, np.sqrt(model.variance(truth))), stated(found))
+            if isinstance(found.model, PoissonGaussian):
+                dark = max(model.read_noise, float(np.quantile(np.sqrt(model.variance(truth)), 0.1)))
+                rows.add(f"{row}: gain", name, found.model.gain / model.gain - 1)
+                rows.add(f"{row}: read noise", name, (found.model.read_noise - model.read_noise) / dark)
+
+
 def frames(rows: Rows) -> None:
     """White noise of eight frames of a series, in which nothing moves or all does; of a single frame beside it."""
     for sigma in (2, 5, 10, 25):
@@ -293,7 +310,7 @@ def _over(found: NoiseEstimate, truth: Array) -> float:
 
 
 TABLES: dict[str, Callable[[Rows], None]] = {
-    f.__name__: f for f in (gaussian, photons, frames, rician, correlated, uneven, dense, interpolated, real)
+    f.__name__: f for f in (gaussian, photons, without_offset, frames, rician, correlated, uneven, dense, interpolated, real)
 }
 
 

@@ -39,8 +39,10 @@ standard deviations such a share of them is darker by chance."""
 CLEAR, ALIKE = 3.0, (0.5, 2.0)
 """Standard errors by which skewness must grow with the brightness, and how, over what the variance's growth foretells."""
 
-LIKELY = 2.0
-"""Standard errors by which skewness must be that of less light for there to be read noise."""
+LIKELY, EXPECTED, SHARED = 2.0, 1.0, 2.0
+"""Standard errors by which skewness must be that of less light for there to be read noise; where there is an offset, as only
+cameras have, which read their values; and how many times as much as that of blocks apart its mean varies, as they overlap by half.
+"""
 
 EVEN = 1.1
 """Variance of stabilised noise up to which noise that rises little with the brightness is taken for that of photons."""
@@ -202,8 +204,10 @@ def _through(
     elif read_noise is not None:
         offset, read = (read_noise**2 - constant) / gain, read_noise
     else:
-        # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels.
-        offset = max(-constant / gain, min(lowest, 0.0))
+        # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels. A camera's
+        # is not negative: where no place is darker than 0, what noise there is at 0 was read.
+        dim = dark + CHANCE * math.sqrt(float(found.variance[0])) / EDGE < 0
+        offset = max(-constant / gain, min(lowest, 0.0) if dim else 0.0)
         read = math.sqrt(max(constant + gain * offset, 0.0))
     if options.offset is None and offset > dark:
         offset = dark
@@ -262,8 +266,9 @@ class Skew:
             return model
         each = mean - third / model.gain**2
         offset = float(weight @ each)
-        error = math.sqrt(float(weight**2 @ np.square(each - offset)))
-        if offset - model.offset < LIKELY * error:
+        # Weights are those of the least error; blocks that overlap are in several classes.
+        error = math.sqrt(SHARED * float(weight @ np.square(each - offset)) / (len(each) - 1))
+        if offset - model.offset < (EXPECTED if model.offset > 0 else LIKELY) * error:
             return model
         offset = min(offset, dark)
         variance = model.gain * (offset - model.offset) + model.read_noise**2

@@ -256,6 +256,23 @@ def test_read_noise_is_told_from_an_offset_by_how_skewed_photons_are(read_noise,
     assert model.offset == pytest.approx(100, abs=4)
 
 
+@pytest.mark.parametrize("shift", [0.0, -300.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_without_an_offset_the_noise_of_no_light_was_read(seed, shift):
+    """Photons are too many to be skewed; values below 0 say that something was taken off."""
+    y, x = np.indices((256, 256)) / 256
+    truth = PoissonGaussian(2.0, shift, 16.0)
+    light = shift + 2 * (10 + 110 * x + 20 * np.sin(9 * y))
+    model = found(truth.sample(light, np.random.default_rng(seed))).model
+    assert isinstance(model, PoissonGaussian)
+    assert model.gain == pytest.approx(2, rel=0.1)
+    if shift:
+        assert model.read_noise**2 == pytest.approx(256 + model.gain * (model.offset - shift), rel=0.15, abs=40)
+    else:
+        assert model.read_noise == pytest.approx(16, rel=0.1)
+        assert model.offset == pytest.approx(0, abs=5)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_without_read_noise_none_is_found(seed):
     """A camera whose photons are no whole numbers: its gain varies."""
