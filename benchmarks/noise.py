@@ -310,7 +310,8 @@ def _over(found: NoiseEstimate, truth: Array) -> float:
 
 
 TABLES: dict[str, Callable[[Rows], None]] = {
-    f.__name__: f for f in (gaussian, photons, without_offset, frames, rician, correlated, uneven, dense, interpolated, real)
+    f.__name__: f
+    for f in (gaussian, photons, without_offset, frames, rician, correlated, uneven, dense, interpolated, real)
 }
 
 

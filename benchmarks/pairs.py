@@ -439,6 +439,16 @@ def _heavy(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     return truth + 15 / math.sqrt(3) * rng.standard_t(3, truth.shape)
 
 
+def _photons(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """Count a thousand photons where a picture is white."""
+    return np.rint(rng.poisson(truth * 1000 / 255) * 255 / 1000)
+
+
+def _speckled(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """Intensities of coherent light or sound, mean of 25 looks: noise of a fifth of the signal."""
+    return truth * rng.gamma(25, 1 / 25, truth.shape)
+
+
 def _set14(
     group: str,
     add: Callable[[NDArray[Any], np.random.Generator], NDArray[Any]],
@@ -557,6 +567,8 @@ SET14: dict[str, tuple[Callable[[NDArray[Any], np.random.Generator], NDArray[Any
     "set14_hot": (partial(_hot, share=0.002), "white"),
     "set14_hotter": (partial(_hot, share=0.01), "white"),
     "set14_heavy": (_heavy, "white"),
+    "set14_photons": (_photons, "counts"),
+    "set14_speckled": (_speckled, "white"),
 }
 
 GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {

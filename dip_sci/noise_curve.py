@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-CLASSES, FEWEST = 32, 128
-"""Brightnesses that are told apart at most, and blocks in each at least."""
+CLASSES, FEWEST, DOZEN = 32, 128, 12
+"""Brightnesses that are told apart at most, blocks in each at least, and how many of them serve."""
 
 SOME, AT_LEAST = 8, 32
 """The same in small images."""
@@ -27,9 +27,9 @@ SOME, AT_LEAST = 8, 32
 CALM = 2.0
 """Standard errors by which the variance of a block may be above what a first model says, for it to count as flat."""
 
-CROOKED, FLAT = 0.2, 0.2
+CROOKED, FLAT, STEEP = 0.2, 0.2, 3.5
 """Misfit of a line to the curve above which it is none, where fewer than a share of the blocks hold hardly more than it says: what
-rises is content, as brick walls', and no photons are counted.
+rises is content, as brick walls', and no photons are counted; unless the variance rises more than so many times.
 """
 
 DARK, SPOT, CHANCE = 0.01, 5, 2.5
@@ -69,7 +69,7 @@ def curve(blocks: Blocks, near: PoissonGaussian | None = None) -> Curve:
     Parameters
     ----------
     blocks
-        Of which the flattest tenth at each brightness serves.
+        Of which the flattest tenth at each brightness serves, a dozen at least.
     near
         A first model: then all blocks serve that hold hardly more than the noise that it says, where they are more.
     """
@@ -85,7 +85,7 @@ def curve(blocks: Blocks, near: PoissonGaussian | None = None) -> Curve:
 def _point(group: Blocks, band: NDArray[np.bool_], near: PoissonGaussian | None) -> tuple[float, float]:
     pairs = []
     for judge, measure in HALVES:
-        flat = group.flattest(judge, 0.1, FEWEST // 4)
+        flat = group.flattest(judge, 0.1, DOZEN)
         if near is not None:
             flat = max(flat, np.flatnonzero(_calm(group, judge, near)), key=len)
         pairs.append((group.mean[flat].mean(), group.power[flat][:, measure & band].mean()))
@@ -169,7 +169,8 @@ def photons(
     found = curve(blocks, fit[0])
     model, error, rise = _through(found, options, lowest, dark) or fit
     told = options.model in ("poisson", "poisson_gaussian") or not (options.offset is options.read_noise is None)
-    if not told and misfit(found, model) > CROOKED and _calm(blocks, HALVES[0][0], model).mean() < FLAT:
+    crooked = misfit(found, model) > CROOKED and _calm(blocks, HALVES[0][0], model).mean() < FLAT
+    if crooked and rise < STEEP and not told:
         return None
     if skewed is None:
         return None if rise < RISE and not told else (model, error)

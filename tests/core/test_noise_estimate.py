@@ -274,6 +274,27 @@ def test_without_an_offset_the_noise_of_no_light_was_read(seed, shift):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("counted", [True, False], ids=["photons", "white"])
+def test_where_texture_hides_most_of_the_noise_its_rise_still_tells_photons(seed, counted):
+    """Half of the brightnesses have no flat part: the curve is crooked."""
+    light = woven(np.random.default_rng(seed))
+    truth = PoissonGaussian(0.255, 0.0, 0.0) if counted else Gaussian(5.0)
+    told = found(truth.sample(light, np.random.default_rng(seed)))
+    strength = np.sqrt(told.model.variance(light)).mean() / np.sqrt(truth.variance(light)).mean()
+    assert strength == pytest.approx(1, abs=0.08), told.sentence
+    assert isinstance(told.model, PoissonGaussian) == counted
+
+
+def woven(rng):
+    """Patches of 64 pixels, each of another brightness and woven throughout, or around its middle."""
+    ranks = rng.permutation(36).reshape(6, 6).repeat(64, 0).repeat(64, 1)
+    texture = gaussian_filter(rng.normal(size=ranks.shape), 0.8)
+    middle = (np.abs(np.indices(ranks.shape) % 64 - 31.5) < 16).all(axis=0)
+    amount = np.where(ranks // 3 % 2 == 1, 0.18, np.where(middle, 0, 0.1))
+    return (25 + 225 * ranks / 35) * (1 + amount * texture / texture.std())
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_without_read_noise_none_is_found(seed):
     """A camera whose photons are no whole numbers: its gain varies."""
     gain = np.random.default_rng(9).normal(12, 0.3, (512, 512))
