@@ -143,6 +143,14 @@ def unbiased_bm4d(pair: Pair, noisy: Array, sd: float) -> Array:
     return unbiased(bm4d(pair, noisy, sd), rician_sd(pair))
 
 
+def log_bm3d(pair: Pair, noisy: Array, sd: float) -> Array:
+    """BM3D of the logarithm, whose bias is taken out as the truth has it; `sd` is in units of the noise's there."""
+    least = 0.01 * float(noisy.mean())
+    log, lit = np.log(np.maximum(noisy, least)), pair.truth > least
+    off = (log - np.log(np.maximum(pair.truth, least)))[lit]
+    return np.exp(bm3d(pair, log, sd * float(off.std())) - float(off.mean()))
+
+
 def count_noise(pair: Pair) -> tuple[float, float]:
     """Gain `a` and offset `b` of the variance ``a * truth + b``, by reweighted least squares on truth and residual."""
     truth = pair.truth.astype(np.float64).ravel()
@@ -197,6 +205,8 @@ def measure(pair: Pair, method: str) -> Bar | None:
     """Tune one of `METHODS` on a pair; ``None`` where it does not apply or is not installed."""
     if find_spec(METHODS[method].needs) is None or not METHODS[method].applies(pair):
         return None
+    if METHODS[method].relative:
+        return tune(pair, METHODS[method].denoiser, 1.0)
     if not method.startswith("VST+"):
         start = UNEVEN if pair.kind in ("counts", "correlated") else 1.0
         return tune(pair, METHODS[method].denoiser, float(np.std(pair.noisy - pair.truth)), start)
@@ -208,11 +218,12 @@ def measure(pair: Pair, method: str) -> Bar | None:
 
 @dataclass(frozen=True)
 class Method:
-    """A denoiser, the module it needs and the pairs it is for."""
+    """A denoiser, the module it needs and the pairs it is for; whether its strength is over that of the noise."""
 
     denoiser: Denoiser
     needs: str = "skimage"
     applies: Callable[[Pair], bool] = lambda _: True
+    relative: bool = False
 
 
 def _has_cubes(pair: Pair) -> bool:
@@ -228,6 +239,7 @@ METHODS: dict[str, Method] = {
     "BM3D": Method(bm3d, "bm3d", lambda pair: pair.ndim == 2),
     "VST+BM3D": Method(bm3d, "bm3d", lambda pair: pair.kind == "counts" and pair.ndim == 2),
     "unbiased BM3D": Method(unbiased_bm3d, "bm3d", lambda pair: pair.ndim == 2 and pair.kind == "rician"),
+    "log BM3D": Method(log_bm3d, "bm3d", lambda pair: pair.ndim == 2 and pair.kind == "speckle", relative=True),
     "BM3D by frame": Method(bm3d_frames, "bm3d", lambda pair: pair.axes is not None),
     "BM4D": Method(bm4d, "bm4d", lambda pair: _has_cubes(pair)),
     "VST+BM4D": Method(bm4d, "bm4d", lambda pair: pair.kind == "counts" and _has_cubes(pair)),

@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
-Kind = Literal["white", "counts", "correlated", "rician"]
+Kind = Literal["white", "counts", "correlated", "rician", "speckle"]
 
 SOFT_TISSUE = (-200.0, 300.0)
 PICTURE_SDS = (25, 5, 10, 15, 50)
@@ -568,7 +568,7 @@ SET14: dict[str, tuple[Callable[[NDArray[Any], np.random.Generator], NDArray[Any
     "set14_hotter": (partial(_hot, share=0.01), "white"),
     "set14_heavy": (_heavy, "white"),
     "set14_photons": (_photons, "counts"),
-    "set14_speckled": (_speckled, "white"),
+    "set14_speckled": (_speckled, "speckle"),
 }
 
 GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from dip_sci import colours
 from dip_sci.colours import SILENT
-from dip_sci.noise import Gaussian, Pointwise, PoissonGaussian, Rician
+from dip_sci.noise import Gaussian, Pointwise, PoissonGaussian, Rician, Speckle
 from dip_sci.noise_blocks import CUT, EDGE
 from dip_sci.noise_ends import piled
 from dip_sci.noise_estimate import NoiseEstimate, estimate, rounding
@@ -119,8 +120,8 @@ class Findings:
 
     @property
     def normal(self) -> bool:
-        """Whether stabilised noise is normal whatever the brightness: no photons are counted, and none of it is cut off."""
-        return not self.counts and all(e.ends is None for e in self.estimates)
+        """Whether stabilised noise is normal whatever the brightness: neither photons' nor speckle, and none of it cut off."""
+        return not self.counts and all(e.ends is None and not isinstance(e.model, Speckle) for e in self.estimates)
 
     @property
     def cut_off(self) -> float:
@@ -244,6 +245,8 @@ class Findings:
                 share, what = np.mean(lit < least), f"darker than a camera's offset of {e.model.offset:.4g} allows"
             elif isinstance(e.model, Rician):
                 share, what = np.mean(lit < 0), "negative, which magnitudes are not"
+            elif isinstance(e.model, Speckle):
+                share, what = np.mean(lit < -BELOW * e.model.read_noise), "negative, which intensities are not"
             else:
                 continue
             if share > UNEXPLAINED:
@@ -314,8 +317,8 @@ def find(
         return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear, frames=frames)
     several = colour and stack.shape[1] > 1
     apart = _found(stack, seen, options, None, several=several, volume=volume, linear=linear, frames=frames)
-    told = options.sigma, options.gain, options.offset, options.read_noise
-    if not colour or told != (None,) * 4 or not _may_be_mixed(apart, stack, seen, linear=linear):
+    told = options.sigma, options.gain, options.offset, options.read_noise, options.looks
+    if not colour or told != (None,) * 5 or not _may_be_mixed(apart, stack, seen, linear=linear):
         return apart
     photons = all(isinstance(e.model, PoissonGaussian) for e in apart.estimates)
     first = apart.estimates if photons else ()
@@ -342,8 +345,8 @@ def not_asked(stack: Array, *, colour: bool) -> Findings:
 
 
 def _may_be_mixed(apart: Findings, stack: Array, seen: NDArray[np.bool_], *, linear: bool) -> bool:
-    """Whether the noise of no sample is hidden by rounding, or a magnitude's, or must stay as it is behind an operator on light."""
-    if (linear and apart.counts) or any(isinstance(e.model, Rician) for e in apart.estimates):
+    """Whether the noise of no sample is hidden by rounding, a magnitude's or speckle, or must stay as it is behind an operator on light."""
+    if (linear and apart.counts) or any(isinstance(e.model, Rician | Speckle) for e in apart.estimates):
         return False
     known = [(e.model, rounding(stack[i][seen[i]])) for i, e in apart.each if seen[i].any()]
     return all(model.sigma > ROUNDED * least for model, least in known if isinstance(model, Gaussian))
@@ -368,6 +371,13 @@ def _clear(stack: Array, seen: NDArray[np.bool_], whole: NDArray[np.bool_]) -> N
             size = (*(1,) * (stack.ndim - 4), EDGE, EDGE)
             clear[g, 0] &= uniform_filter(np.isin(stack[g, s], ends).astype(np.float32), size) <= CUT
     return clear if clear.sum() >= LEAST_CLEAR * whole.sum() else whole
+
+
+def _gaussian(model: Pointwise, seen: Array) -> Pointwise:
+    """Return Gaussian noise in place of magnitudes' or of speckle, for an operator that acts on the values themselves."""
+    if isinstance(model, Rician):
+        return Gaussian(model.sigma)
+    return Gaussian(math.sqrt(np.mean(model.variance(seen)))) if isinstance(model, Speckle) else model
 
 
 def _found(
@@ -400,5 +410,6 @@ def _found(
 
     found = [one(g, s) for g, s in np.ndindex(*stack.shape[:2])]
     if linear:
-        found = [replace(e, model=Gaussian(e.model.sigma)) if isinstance(e.model, Rician) else e for e in found]
+        places = zip(np.ndindex(*stack.shape[:2]), found, strict=True)
+        found = [replace(e, model=_gaussian(e.model, stack[i][seen[i]])) for i, e in places]
     return Findings(tuple(found), len(stack), mixing)

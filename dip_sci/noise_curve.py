@@ -1,4 +1,4 @@
-"""How noise grows with the brightness of one image: photons, and the magnitudes of magnetic resonance."""
+"""How noise grows with the brightness of one image: photons, speckle, and the magnitudes of magnetic resonance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci.noise import Poisson, PoissonGaussian, Rician
+from dip_sci.noise import Poisson, PoissonGaussian, Rician, Speckle
 from dip_sci.noise_blocks import EDGE, HALVES, Blocks, finest
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ LIKELY, EXPECTED, SHARED = 2.0, 1.0, 2.0
 cameras have, which read their values; and how many times as much as that of blocks apart its mean varies, as they overlap by half.
 """
 
+WEAK = 0.1
+"""Additive noise beside speckle, over this, where there is none to be seen."""
+
 EVEN = 1.1
 """Variance of stabilised noise up to which noise that rises little with the brightness is taken for that of photons."""
 
@@ -63,7 +66,7 @@ class Curve:
         return len(self.mean)
 
 
-def curve(blocks: Blocks, near: PoissonGaussian | None = None) -> Curve:
+def curve(blocks: Blocks, near: PoissonGaussian | Speckle | None = None) -> Curve:
     """Measure the noise at each brightness, at the finest frequencies it has.
 
     Parameters
@@ -82,7 +85,7 @@ def curve(blocks: Blocks, near: PoissonGaussian | None = None) -> Curve:
     return Curve(mean, variance)
 
 
-def _point(group: Blocks, band: NDArray[np.bool_], near: PoissonGaussian | None) -> tuple[float, float]:
+def _point(group: Blocks, band: NDArray[np.bool_], near: PoissonGaussian | Speckle | None) -> tuple[float, float]:
     pairs = []
     for judge, measure in HALVES:
         flat = group.flattest(judge, 0.1, DOZEN)
@@ -93,18 +96,22 @@ def _point(group: Blocks, band: NDArray[np.bool_], near: PoissonGaussian | None)
     return float(mean), float(variance)
 
 
-def _calm(blocks: Blocks, judge: NDArray[np.bool_], model: PoissonGaussian) -> NDArray[np.bool_]:
+def _calm(blocks: Blocks, judge: NDArray[np.bool_], model: PoissonGaussian | Speckle) -> NDArray[np.bool_]:
     """Say which blocks hold, at one half of the frequencies, hardly more noise than a model says."""
     calm: NDArray[np.bool_] = blocks.power[:, judge].mean(axis=1) < _bound(model, blocks.mean)
     return calm
 
 
-def _bound(model: PoissonGaussian, mean: Array) -> Array:
+def _bound(model: PoissonGaussian | Speckle, mean: Array) -> Array:
     """Say what variance a flat block, known at half of its frequencies, hardly exceeds."""
     variance: Array = model.variance(mean)
-    # Photons of which there are few have a fourth cumulant, too, of gain^2 times their variance at most.
-    surplus = model.gain**2 / np.maximum(variance, 1e-30 * model.gain**2)
-    return variance * (1 + CALM * np.sqrt(4 + surplus) / EDGE)
+    if isinstance(model, Speckle):
+        surplus = np.full_like(variance, 6 / model.looks)
+    else:
+        # Photons of which there are few have a fourth cumulant, too, of gain^2 times their variance at most.
+        surplus = model.gain**2 / np.maximum(variance, 1e-30 * model.gain**2)
+    bound: Array = variance * (1 + CALM * np.sqrt(4 + surplus) / EDGE)
+    return bound
 
 
 def darkest(planes: Array, seen: NDArray[np.bool_], found: Curve, blocks: Blocks) -> float:
@@ -289,6 +296,50 @@ class Skew:
         return mean, third, weight / weight.sum()
 
 
+def straight(found: Curve, lowest: float, dark: float) -> PoissonGaussian | None:
+    """Return photons by a curve alone, whatever speaks against them; see `photons`."""
+    from dip_sci.recipe import NoiseOptions
+
+    fit = _through(found, NoiseOptions(), lowest, dark)
+    return None if fit is None else fit[0]
+
+
+def speckled(found: Curve, blocks: Blocks, read_noise: float | None = None) -> tuple[Speckle, float] | None:
+    """Fit the line variance = mean**2 / looks + read_noise**2.
+
+    Parameters
+    ----------
+    found, blocks
+        The curve of the image's blocks, and these.
+    read_noise
+        Where it is known.
+
+    Returns
+    -------
+    model, error
+        The model, and the relative standard error of its standard deviations; ``None`` where the variance does not rise with
+        the brightness.
+    """
+    fit = _proportional(found, read_noise)
+    return fit and (_proportional(curve(blocks, fit[0]), read_noise) or fit)
+
+
+def _proportional(found: Curve, read_noise: float | None) -> tuple[Speckle, float] | None:
+    if len(found) < 4 or found.mean[-1] <= 0:
+        return None
+    power = np.square(np.maximum(found.mean, 0))
+    share, constant, error = _line(power, found.variance)
+    if constant <= 0 or read_noise is not None:
+        constant = (read_noise or 0.0) ** 2
+        share, _, error = _line(power, found.variance - constant, through_zero=True)
+    ends = share * power[[0, -1]] + constant
+    if share <= 0 or ends[1] < LEAST * ends[0]:
+        return None
+    # Where nothing is to be seen of it, it is a tenth of the speckle where that is weakest.
+    hidden = WEAK**2 * share * max(float(power[0]), WEAK**4 * float(power[-1]))
+    return Speckle(1 / share, math.sqrt(constant or hidden)), error
+
+
 def magnitudes(found: Curve) -> tuple[Rician, float]:
     """Fit the noise of magnitudes, weaker than sigma where there is no signal, to the curve.
 
@@ -307,12 +358,17 @@ def magnitudes(found: Curve) -> tuple[Rician, float]:
     return best, misfit(found, best) / 2 / math.sqrt(len(found))
 
 
-def misfit(found: Curve, model: Rician | PoissonGaussian) -> float:
+def misfit(found: Curve, model: Rician | PoissonGaussian | Speckle) -> float:
     """Scatter of the logarithms of a curve's variances about those of a model, whatever is far off."""
     return float(np.std(_off(found, model)))
 
 
-def _off(found: Curve, model: Rician | PoissonGaussian) -> Array:
+def typical_misfit(found: Curve, model: Rician | PoissonGaussian | Speckle) -> float:
+    """Distance of the logarithm of a variance from that of a model at half of the brightnesses, be the others far off."""
+    return float(np.median(np.abs(_off(found, model))))
+
+
+def _off(found: Curve, model: Rician | PoissonGaussian | Speckle) -> Array:
     # Magnitudes are brighter than their signal.
     signal = model.signal(found.mean) if isinstance(model, Rician) else found.mean
     # Content adds to a variance.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dip_sci.noise import CutOff, PoissonGaussian, Rician
+from dip_sci.noise import CutOff, PoissonGaussian, Rician, Speckle
 from dip_sci.noise_blocks import skewness
 
 if TYPE_CHECKING:
@@ -42,8 +42,10 @@ def piled(seen: Array) -> dict[float, float]:
 def cut_off(model: Pointwise, piles: dict[float, float], planes: Array, seen: NDArray[np.bool_]) -> CutOff | None:
     """Say where stabilised noise is cut off, given where values pile up; ``None`` where it is not known to be."""
     low, high = float(planes[seen].min()), float(planes[seen].max())
-    # A magnitude has none below 0, and where photons are few and little is added, most pixels have none.
-    natural = isinstance(model, Rician) or (isinstance(model, PoissonGaussian) and model.read_noise < model.gain)
+    # A magnitude or an intensity has none below 0, and where photons are few and little is added, most pixels have none.
+    natural = isinstance(model, Rician | Speckle) or (
+        isinstance(model, PoissonGaussian) and model.read_noise < model.gain
+    )
     bottom = float(model.stabilise(np.array(low))) if low in piles and not natural else -math.inf
     top = float(model.stabilise(np.array(high))) if high in piles else math.inf
     if math.isinf(bottom) and math.isinf(top):

@@ -11,11 +11,22 @@ import numpy as np
 
 from dip_sci import noise_ends
 from dip_sci.errors import ImageError
-from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician
+from dip_sci.noise import Gaussian, Pointwise, Poisson, PoissonGaussian, Rician, Speckle
 from dip_sci.noise_background import avoids_zero, background
 from dip_sci.noise_blocks import FEWEST, Blocks, fine_level, thirds
 from dip_sci.noise_counts import counts
-from dip_sci.noise_curve import Curve, Skew, curve, darkest, magnitudes, misfit, photons
+from dip_sci.noise_curve import (
+    Curve,
+    Skew,
+    curve,
+    darkest,
+    magnitudes,
+    misfit,
+    photons,
+    speckled,
+    straight,
+    typical_misfit,
+)
 from dip_sci.noise_frames import Shots, of_each
 from dip_sci.noise_places import at, by_place, is_patchy, over_place
 from dip_sci.noise_spectrum import measured_lags
@@ -68,6 +79,19 @@ UNLIKE = 1.8
 """How many times worse the law of magnitudes may fit the variances than that of photons, which has two more parameters. It fits
 magnitudes at most 1.4 times worse, and photons at least 2.4 times.
 """
+
+LIKER, MOSTLY_LIKER = 0.8, 0.7
+"""Misfit of speckle's law, over those of photons and of magnitudes, at which it is taken for speckle: 0.4 to 0.9 where there is
+speckle, 0.9 and more elsewhere; or its typical misfit, at fewer brightnesses than half of which all may be texture.
+"""
+
+DOUBLED, MOST_LOOKS, KNOWN = 2.0, 60.0, 0.05
+"""Ratio of speckle's variances in bright and dark parts, at least; its looks, at most, as weaker noise in proportion to the signal
+is rather content; and the standard error of its strength, at most.
+"""
+
+HIDDEN = 0.01
+"""Read noise beside speckle, over that of the mean, where only the looks are given: a logarithm needs some."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +233,7 @@ def estimate(
     planes = values.reshape(-1, *values.shape[-2:])
     seen = measured.reshape(planes.shape)
     step = 0.0 if mixed else _step(planes[seen])
-    found = _pointwise(planes, seen, Shots.of(values, measured, frames), options, step, pure=not colour)
+    found = _pointwise(planes, seen, Shots.of(values, measured, frames), options, step, pure=not colour, linear=linear)
     spread = None if found.alone else _spread(found, values, measured, options, volume=volume, frames=frames)
     found, spread = _whole(*_amplified(found, spread, values, measured, frames))
     if found.error is not None and _open(options) and not _everywhere(found.model, spread, values, measured, frames):
@@ -233,16 +257,24 @@ def estimate(
 
 
 def _pointwise(
-    planes: Array, seen: NDArray[np.bool_], shots: Shots, options: NoiseOptions, step: float, *, pure: bool
+    planes: Array,
+    seen: NDArray[np.bool_],
+    shots: Shots,
+    options: NoiseOptions,
+    step: float,
+    *,
+    pure: bool,
+    linear: bool,
 ) -> _Found:
     """Find how single voxels scatter; where values are `pure`, photons are as skewed as counted."""
-    given = _from_user(options)
+    given = _from_user(options, planes[seen])
     if given is not None:
         return _Found(given, ", as given", error=None)
     if np.ptp(planes[seen]) == 0:
         return _Found(Gaussian(1.0), ", assumed: the image is constant", error=None)
     # A camera's offset or read noise given without a gain still says that photons are counted.
-    counted = options.model in ("poisson", "poisson_gaussian") or not (options.offset is options.read_noise is None)
+    told_of_camera = options.model == "auto" and not (options.offset is options.read_noise is None)
+    counted = options.model in ("poisson", "poisson_gaussian") or told_of_camera
     if options.model in ("auto", "rician") and not counted:
         dark = _beside_background(planes, seen, shots, step)
         if dark is not None:
@@ -257,13 +289,22 @@ def _pointwise(
     if rises is not None and options.model == "rician" and len(rises) > 1 and np.median(rises.variance) > 0:
         model, error = magnitudes(rises)
         return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
+    coherent = speckled(rises, blocks, options.read_noise) if rises is not None and options.model == "speckle" else None
+    if coherent is not None:
+        return _Found(coherent[0], f", from the variance of {shots.where}", coherent[1])
     unknown = options.offset is options.read_noise is None and options.model in ("auto", "poisson_gaussian")
     skewed = Skew(*thirds(planes, seen)) if unknown and pure and rises is not None else None
-    fitted = None
-    if rises is not None and len(rises) and options.model != "rician":
-        fitted = photons(rises, blocks, options, lowest, darkest(planes, seen, rises, blocks), skewed=skewed)
+    fitted, darkest_there = None, 0.0
+    if rises is not None and len(rises) and options.model not in ("rician", "speckle"):
+        darkest_there = darkest(planes, seen, rises, blocks)
+        fitted = photons(rises, blocks, options, lowest, darkest_there, skewed=skewed)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
+    if rises is not None and not told and not linear and lowest >= 0:
+        others = [straight(rises, lowest, darkest_there), None if lit is None else lit[0]]
+        proportional = _speckle(rises, blocks, shots, [model for model in others if model is not None])
+        if proportional is not None:
+            return proportional
     if rises is not None and lit is not None:
         rising = fitted is not None and misfit(rises, lit[0]) > UNLIKE * misfit(rises, fitted[0])
         if not rising and avoids_zero(planes, seen, lit[0].sigma):
@@ -277,6 +318,8 @@ def _pointwise(
     why = f", from {shots.where}"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
+    if options.model == "speckle":
+        why += "; it was to be speckle, but the variance does not rise with the grey level"
     # What remains where the image is too small to say more; efficient to 37 %.
     return _Found(Gaussian(_finest(*shots.flat)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
 
@@ -400,13 +443,35 @@ def _magnitudes(found: Curve) -> tuple[Rician, float] | None:
     return (model, error) if error < SURE else None
 
 
+def _speckle(found: Curve, blocks: Blocks, shots: Shots, others: list[PoissonGaussian | Rician]) -> _Found | None:
+    """Find speckle where its law fits the variances better than all others do."""
+    fit = speckled(found, blocks) if len(found) >= SEVERAL else None
+    if fit is None:
+        return None
+    model, error = fit
+    dark, bright = model.variance(found.mean[[0, -1]])
+    if error > KNOWN or model.looks > MOST_LOOKS or bright < DOUBLED * dark:
+        return None
+    liker = all(misfit(found, model) < LIKER * misfit(found, other) for other in others)
+    if not liker and any(
+        typical_misfit(found, model) > MOSTLY_LIKER * typical_misfit(found, other) for other in others
+    ):
+        return None
+    if by_place(blocks, shots.flat[0].shape, model.variance(blocks.mean)):
+        return None
+    return _Found(model, f", from the variance of {shots.where}", error)
+
+
 def _may_be_counts(options: NoiseOptions, lowest: float) -> bool:
     """Whether nothing is given that whole photons above the lowest value would contradict."""
     known = options.offset in (None, lowest) and options.read_noise in (None, 0.0)
     return known and options.model in ("auto", "poisson", "poisson_gaussian") and options.spatial != "correlated"
 
 
-def _from_user(options: NoiseOptions) -> Pointwise | None:
+def _from_user(options: NoiseOptions, seen: Array) -> Pointwise | None:
+    if options.looks is not None:
+        hidden = HIDDEN * float(np.mean(np.abs(seen))) / math.sqrt(options.looks)
+        return Speckle(options.looks, options.read_noise or hidden or 1.0)
     if options.sigma is not None:
         return Rician(options.sigma) if options.model == "rician" else Gaussian(options.sigma)
     if options.gain is not None:
@@ -419,7 +484,7 @@ def _from_user(options: NoiseOptions) -> Pointwise | None:
 
 def _stable_variance(model: Pointwise, mean: Array) -> Array:
     """Variance of stabilised noise about a mean, on the stabilised scale."""
-    if isinstance(model, PoissonGaussian):
+    if isinstance(model, PoissonGaussian | Speckle):
         return model.stable_variance(model.unstabilise(mean))
     return np.ones_like(mean)
 
@@ -451,6 +516,8 @@ def _scaled(model: Pointwise, factor: float) -> Pointwise:
         return Poisson(model.gain * factor**2, model.offset)
     if isinstance(model, PoissonGaussian):
         return PoissonGaussian(model.gain * factor**2, model.offset, model.read_noise * factor)
+    if isinstance(model, Speckle):
+        return Speckle(model.looks / factor**2, model.read_noise * factor)
     assert isinstance(model, Gaussian | Rician)
     return type(model)(model.sigma * factor)
 
@@ -462,6 +529,8 @@ def _describe(model: Pointwise) -> str:
         if isinstance(model, Poisson):
             return f"Poisson noise: {words}"
         return f"Poisson-Gaussian noise: {words}, read noise {model.read_noise:.4g}"
+    if isinstance(model, Speckle):
+        return f"Speckle of {model.looks:.4g} looks ({model.looks**-0.5:.1%} of the signal), read noise {model.read_noise:.4g}"
     assert isinstance(model, Gaussian | Rician)
     return f"{model.name.capitalize()} noise of standard deviation {model.sigma:.4g}"
 

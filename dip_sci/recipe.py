@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,7 +48,8 @@ TAKEN_BY = {
     "sigma": ("gaussian", "rician"),
     "gain": ("poisson_gaussian", "poisson"),
     "offset": ("poisson_gaussian", "poisson"),
-    "read_noise": ("poisson_gaussian",),
+    "read_noise": ("poisson_gaussian", "speckle"),
+    "looks": ("speckle",),
 }
 """Which noise models have what an option of theirs sets."""
 
@@ -59,9 +61,10 @@ class _Group(BaseModel):
 class NoiseOptions(_Group):
     """What the noise is. What is left out is estimated from the image."""
 
-    model: Literal["auto", "gaussian", "poisson", "poisson_gaussian", "rician"] = "auto"
+    model: Literal["auto", "gaussian", "poisson", "poisson_gaussian", "rician", "speckle"] = "auto"
     """`gaussian`: of the same strength everywhere; `poisson`, `poisson_gaussian`: photon counts, the second with read
-    noise; `rician`: magnitudes of complex values, as in magnetic resonance images."""
+    noise; `rician`: magnitudes of complex values, as in magnetic resonance images; `speckle`: in proportion to the signal, as
+    in intensities of coherent light or ultrasound of which no logarithm was taken."""
     sigma: Positive | None = None
     """Standard deviation in the image's own units (Gaussian; Rician: of the real and of the imaginary part)."""
     gain: Positive | None = None
@@ -69,7 +72,9 @@ class NoiseOptions(_Group):
     offset: float | None = None
     """Grey level of the camera without light (Poisson, Poisson-Gaussian)."""
     read_noise: Annotated[float, Field(ge=0)] | None = None
-    """Standard deviation of the camera's read noise, in grey levels (Poisson-Gaussian)."""
+    """Standard deviation of the camera's read noise, in grey levels (Poisson-Gaussian, speckle)."""
+    looks: Positive | None = None
+    """How many independent looks a voxel is the mean of: the noise is one over their root of the signal (speckle)."""
     spatial: Literal["auto", "independent", "correlated"] = "auto"
     """Whether neighbouring voxels share noise; `auto`: as measured."""
     interference: Literal["auto", "keep"] = "auto"
@@ -81,7 +86,7 @@ class NoiseOptions(_Group):
     @property
     def given(self) -> bool:
         """Whether it was said which noise there is."""
-        return self.model != "auto" or self.sigma is not None or self.gain is not None
+        return self.model != "auto" or not (self.sigma is self.gain is self.looks is None)
 
     @model_validator(mode="after")
     def _one_model(self) -> NoiseOptions:
@@ -89,9 +94,10 @@ class NoiseOptions(_Group):
         for name in given:
             if self.model not in ("auto", *TAKEN_BY[name]):
                 raise ValueError(f"noise.{name} belongs to {' and '.join(TAKEN_BY[name])}; {self.model} has none")
-        if "sigma" in given and len(given) > 1:
-            one, other = (" and ".join(TAKEN_BY[name]) for name in (given[1], "sigma"))
-            raise ValueError(f"noise.{given[1]} belongs to {one}, noise.sigma to {other}: give one of them")
+        for one, other in combinations(given, 2):
+            if not set(TAKEN_BY[one]) & set(TAKEN_BY[other]):
+                theirs, its = (" and ".join(TAKEN_BY[name]) for name in (other, one))
+                raise ValueError(f"noise.{other} belongs to {theirs}, noise.{one} to {its}: give one of them")
         return self
 
 

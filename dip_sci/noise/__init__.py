@@ -12,6 +12,7 @@ from dip_sci.noise.gaussian import Gaussian
 from dip_sci.noise.poisson import Poisson, PoissonGaussian
 from dip_sci.noise.protocol import NoiseModel, Normal, Pointwise
 from dip_sci.noise.rician import Rician
+from dip_sci.noise.speckle import Speckle
 from dip_sci.noise.structured import Structured, correlated_normal
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Poisson",
     "PoissonGaussian",
     "Rician",
+    "Speckle",
     "Structured",
     "correlated_normal",
 ]

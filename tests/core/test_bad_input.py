@@ -89,7 +89,7 @@ def test_counts_with_an_offset_below_zero_are_measured():
     assert told.variance(np.array(40.0)) == pytest.approx(3 * 90, rel=0.1)
 
 
-@pytest.mark.parametrize("model", ["auto", "gaussian", "poisson", "poisson_gaussian", "rician"])
+@pytest.mark.parametrize("model", ["auto", "gaussian", "poisson", "poisson_gaussian", "rician", "speckle"])
 @pytest.mark.parametrize(
     "values",
     [
@@ -111,7 +111,7 @@ def test_a_saturated_stack_keeps_its_type():
     finite(noisy.astype(np.uint8), "TYX")
 
 
-@pytest.mark.parametrize("model", ["auto", "gaussian", "poisson_gaussian", "rician"])
+@pytest.mark.parametrize("model", ["auto", "gaussian", "poisson_gaussian", "rician", "speckle"])
 @pytest.mark.parametrize("kind", ["ramp", "steps of one", "coarse steps", "blob"])
 def test_an_image_without_noise_is_left_about_as_it_is(kind, model):
     y, x = np.indices((64, 64))
@@ -132,6 +132,7 @@ def test_an_image_without_noise_is_left_about_as_it_is(kind, model):
         ({"model": "poisson", "gain": 1.0}, "offset of 0"),
         ({"model": "rician"}, "negative"),
         ({"model": "rician", "sigma": 8.0}, "negative"),
+        ({"looks": 9.0}, "negative"),
     ],
 )
 def test_a_model_that_cannot_make_such_values_is_doubted(noise, word):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import polygamma
 
-from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician, Structured, correlated_normal
+from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician, Speckle, Structured, correlated_normal
 
 MODELS = [
     Gaussian(7.0),
@@ -16,6 +17,7 @@ MODELS = [
     PoissonGaussian(3.5, 100.0, 6.0),
     PoissonGaussian(0.2, -5, 1),
     Rician(4.0),
+    Speckle(9.0, 2.0),
 ]
 COUNTS = [
     PoissonGaussian(1.0, 0.0, 0.0),
@@ -97,7 +99,7 @@ def test_gaussian_noise_is_stabilised_and_brought_back_exactly():
     assert model.stabilise(many(model, 50)).std() == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("model", [*COUNTS, Rician(3.0)], ids=repr)
+@pytest.mark.parametrize("model", [*COUNTS, Rician(3.0), Speckle(9.0, 2.0), Speckle(1.0, 0.1)], ids=repr)
 def test_darker_never_comes_back_brighter(model):
     back = model.unstabilise(np.linspace(-5, 30, 500))
     assert (np.diff(back) >= 0).all()
@@ -169,6 +171,37 @@ def test_brighter_magnitudes_are_brighter_when_stabilised(m, step):
     # The straight part of the scale: distances are in units of sigma.
     if m > 40:
         assert high - low == pytest.approx(step / 2, rel=1e-2, abs=1e-9)
+
+
+# Noise in proportion to the signal.
+
+
+@pytest.mark.parametrize("looks", [1.0, 4.0, 25.0, 1e4])
+@pytest.mark.parametrize("truth", [0.0, 1.0, 10.0, 100.0, 1e5])
+def test_stabilised_speckle_is_as_stated_and_comes_back_without_bias(looks, truth):
+    model = Speckle(looks, 0.5)
+    stable = model.stabilise(many(model, truth))
+    fourth = np.mean((stable - stable.mean()) ** 4)
+    assert stable.var() == pytest.approx(
+        at(model.stable_variance, truth), abs=5 * np.sqrt(fourth / stable.size) + 0.005
+    )
+    low, high = (at(model.unstabilise, stable.mean() + k * standard_error(stable)) for k in (-5, 5))
+    assert low * 0.999 <= truth <= high * 1.001
+
+
+def test_far_above_the_detectors_noise_speckle_is_stable():
+    for looks in (1.0, 9.0, 300.0):
+        model = Speckle(looks, 1e-3)
+        assert at(model.stable_variance, 100) == pytest.approx(1, abs=0.01)
+        factor = model.stabilise(np.array([50.0, 100.0, 200.0]))
+        assert np.diff(factor) == pytest.approx([np.log(2) / np.sqrt(polygamma(1, looks))] * 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("looks", [1.0, 9.0])
+def test_speckle_of_a_given_field_follows_its_law(looks):
+    model, rng = Speckle(looks, 1e-6), np.random.default_rng(0)
+    drawn = model.observe(np.full(50_000, 7.0), rng.standard_normal)
+    assert stats.kstest(drawn, stats.gamma(looks, scale=7 / looks).cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
@@ -263,8 +296,9 @@ def test_the_signal_of_a_mean_magnitude(sigma):
         (Poisson(), lambda x: stats.poisson(x).logpmf),
         (PoissonGaussian(2.0, 10.0, 3.0), lambda x: stats.norm(x, np.sqrt(2 * (x - 10) + 9)).logpdf),
         (Rician(3.0), lambda x: stats.rice(x / 3.0, scale=3.0).logpdf),
+        (Speckle(9.0, 2.0), lambda x: stats.norm(x, np.hypot(x / 3, 2)).logpdf),
     ],
-    ids=["gaussian", "poisson", "poisson_gaussian", "rician"],
+    ids=["gaussian", "poisson", "poisson_gaussian", "rician", "speckle"],
 )
 def test_likelihood_is_that_of_the_law(model, law):
     truth = np.array([15.0, 40.0, 90.0])

@@ -7,7 +7,7 @@ from skimage.io import imread
 
 from dip_sci import noise_places, noise_spectrum, noise_structure
 from dip_sci.errors import ImageError
-from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician
+from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician, Speckle
 from dip_sci.noise_blocks import cut
 from dip_sci.noise_curve import Curve, curve, photons
 from dip_sci.noise_estimate import DOUBT, NoiseEstimate, estimate
@@ -283,6 +283,33 @@ def test_where_texture_hides_most_of_the_noise_its_rise_still_tells_photons(seed
     strength = np.sqrt(told.model.variance(light)).mean() / np.sqrt(truth.variance(light)).mean()
     assert strength == pytest.approx(1, abs=0.08), told.sentence
     assert isinstance(told.model, PoissonGaussian) == counted
+
+
+@pytest.mark.parametrize("looks", [2.0, 16.0, 45.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_speckle_is_told_from_photons_by_a_noise_in_proportion_to_the_signal(looks, seed):
+    light = woven(np.random.default_rng(seed))
+    noisy = Speckle(looks, 1.0).sample(light, np.random.default_rng(seed)).clip(0)
+    told = found(noisy)
+    assert isinstance(told.model, Speckle), told.sentence
+    assert told.model.looks == pytest.approx(looks, rel=0.1)
+    assert told.model.read_noise < 8
+    assert "speckle" in told.sentence.lower()
+
+
+@pytest.mark.parametrize("given", [{"model": "speckle"}, {"looks": 16.0}, {"looks": 16.0, "read_noise": 3.0}], ids=str)
+def test_speckle_may_be_given(given):
+    noisy = Speckle(16.0, 3.0).sample(woven(rng := np.random.default_rng(0)), rng) - 5
+    model = found(noisy, **given).model
+    assert isinstance(model, Speckle)
+    assert model.looks == pytest.approx(16, rel=0.15)
+    assert model.read_noise == 3.0 if "read_noise" in given else model.read_noise > 0
+
+
+def test_what_is_no_speckle_is_said_not_to_be():
+    told = found(np.random.default_rng(0).normal(100, 5, (128, 128)), model="speckle")
+    assert told.model.sigma == pytest.approx(5, rel=0.1)
+    assert "does not rise" in told.sentence
 
 
 def woven(rng):

@@ -26,6 +26,7 @@ TABLE = {
     "noise.gain": (CAMERA, 8.0),
     "noise.offset": (CAMERA, 30.0),
     "noise.read_noise": (CAMERA, 30.0),
+    "noise.looks": ({}, 9.0),
     "noise.spatial": ({}, "correlated"),
     "generator.kind": ({}, "hourglass"),
     "generator.ndim": ({}, "3d"),

@@ -19,6 +19,7 @@ OTHER = {
     "noise.gain": 1.25,
     "noise.offset": -100.0,
     "noise.read_noise": 3.5,
+    "noise.looks": 12.0,
     "noise.spatial": "correlated",
     "noise.interference": "keep",
     "noise.outliers": "keep",
@@ -94,6 +95,8 @@ WRONG = [
     ({"noise": {"sigma": 5, "gain": 2}}, "noise.gain"),
     ({"noise": {"sigma": 5, "offset": 0}}, "noise.offset"),
     ({"noise": {"sigma": 5, "read_noise": 1}}, "noise.read_noise"),
+    ({"noise": {"gain": 2, "looks": 9}}, "noise.looks"),
+    ({"noise": {"model": "rician", "looks": 9}}, "noise.looks"),
     ({"generator": {"channels": []}}, "generator.channels"),
     ({"generator": {"channels": [8, -8]}}, "generator.channels"),
     ({"generator": {"kernel_down": [0]}}, "generator.kernel_down"),
@@ -265,7 +268,7 @@ def test_merging_does_not_settle_a_contradiction_within_the_changes():
     with pytest.raises(RecipeError, match=r"noise\.gain belongs to .*poisson.*, noise\.sigma to gaussian"):
         Recipe.parse({"noise": CAMERA}).merged({"noise": {"sigma": 2, "gain": 2}})
     with pytest.raises(RecipeError, match=r"noise\.model"):
-        Recipe.parse({"noise": CAMERA}).merged({"noise": {"model": "speckle"}})
+        Recipe.parse({"noise": CAMERA}).merged({"noise": {"model": "snow"}})
     with pytest.raises(RecipeError, match="noise"):
         Recipe.parse({"noise": CAMERA}).merged({"noise": 3})
 
