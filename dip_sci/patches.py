@@ -51,6 +51,9 @@ FAITH = 0.05
 FAINT = 0.05
 """Noise of a channel, over the strongest of an image's, that is taken off it at least."""
 
+FEW = 4
+"""Channels that a group without a pilot parts by what it shows itself, at most: those of colours, not frames of a series."""
+
 PRECISE = 1e-5
 """Noise, over the variance of a group's pilot, below which single precision does not do."""
 
@@ -361,7 +364,7 @@ def _filtered(
     """Gather groups by the guide, filter them by each rule, and put every patch back where it was; the mean counts."""
     spatial = image.shape[1:]
     edges = search.edges(edge, spatial)
-    level = _levels(sigma, image)
+    level, unled = _levels(sigma, image), guide is image
     image, guide, sigma = image / level, guide / level, sigma / level
     variance = sigma.square().expand_as(image).mean(dim=0).flatten()
     # Channels without correlation are filtered one by one; a rotation leaves the noise as it was.
@@ -370,24 +373,26 @@ def _filtered(
     power = known.flatten(1).var(dim=1)
     # A channel with little in it but noise says little of which patches are alike.
     noise = variance.mean()
-    signal = (power - noise).clamp_min(0) if guide is image else power
+    signal = (power - noise).clamp_min(0) if unled else power
     compared = known * (signal / (signal + noise)).sqrt().reshape(-1, *(1 for _ in spatial))
     totals = [torch.zeros_like(seen).flatten(1) for _ in rules]
     weights = [torch.zeros_like(seen[0]).flatten() for _ in rules]
     inside = _offsets(edges, spatial, image.device)
     together = PatchNoise.of(shared, edges)
+    # Of many channels, a group's own noise seems to go its own ways.
+    apart = len(image) > 1 and not (unled and len(image) > FEW)
 
     def cleaned(starts: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         at = starts[..., None] + inside
         noise = variance[at[:, 0]].mean(dim=1)
         patches, pilots = (torch.stack([channel.flatten()[at] for channel in part]) for part in (seen, known))
-        own = _own_rotation(pilots, share)
-        patches, pilots = (_turned(part, own.mT) for part in (patches, pilots))
+        own = _own_rotation(pilots, share) if apart else None
+        patches, pilots = (_turned(part, own, back=False) for part in (patches, pilots))
         found = []
         for rule in rules:
             both = [rule(*channel, noise, together) for channel in zip(patches, pilots, strict=True)]
             values, heavy = (torch.stack(part) for part in zip(*both, strict=True))
-            found.append((_turned(values, own), heavy.log().mean(dim=0).exp()))
+            found.append((_turned(values, own, back=True), heavy.log().mean(dim=0).exp()))
         return at.flatten(), found
 
     # Libraries of linear algebra share out each small matrix between all threads, and are six times slower for it.
@@ -433,9 +438,11 @@ def _own_rotation(patches: Tensor, share: Tensor) -> Tensor:
     return vectors
 
 
-def _turned(patches: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate the channels of groups ``(C, groups, count, voxels)``."""
-    return patches if len(patches) == 1 else torch.einsum("gdc,cgnv->dgnv", rotation, patches)
+def _turned(patches: Tensor, rotation: Tensor | None, *, back: bool) -> Tensor:
+    """Rotate the channels of groups ``(C, groups, count, voxels)``, or turn them back; without a rotation they stay."""
+    if rotation is None:
+        return patches
+    return torch.einsum("gdc,cgnv->dgnv", rotation if back else rotation.mT, patches)
 
 
 def _levels(sigma: Tensor, image: Tensor) -> Tensor:
