@@ -97,7 +97,7 @@ def spots(planes: Array, seen: NDArray[np.bool_]) -> Spots | None:
 def _ratios(spectra: Array, band: NDArray[np.bool_], other: NDArray[np.bool_]) -> Array:
     """Return the logarithms of the ratios of the power in one band to that in another."""
     over, under = (spectra[:, which].mean(axis=1) + 1e-300 for which in (band, other))
-    found: Array = np.log(over / under)
+    found: Array = np.log(over) - np.log(under)
     return found
 
 

@@ -312,6 +312,13 @@ def test_what_is_no_speckle_is_said_not_to_be():
     assert "does not rise" in told.sentence
 
 
+@pytest.mark.parametrize("model", ["auto", "speckle"])
+def test_a_drawing_of_even_patches_holds_hardly_any_noise(model):
+    drawing = np.random.default_rng(0).integers(0, 255, (16, 16)).repeat(16, axis=0).repeat(16, axis=1)
+    told = found(drawing.astype(float), model=model)
+    assert np.sqrt(told.model.variance(drawing)).mean() < 0.5, told.sentence
+
+
 def woven(rng):
     """Patches of 64 pixels, each of another brightness and woven throughout, or around its middle."""
     ranks = rng.permutation(36).reshape(6, 6).repeat(64, 0).repeat(64, 1)
