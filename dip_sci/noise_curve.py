@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-CLASSES, FEWEST, DOZEN = 32, 128, 12
+CLASSES, FEWEST, LEAST_FLAT = 32, 128, 16
 """Brightnesses that are told apart at most, blocks in each at least, and how many of them serve."""
 
 SOME, AT_LEAST = 8, 32
@@ -27,7 +27,7 @@ SOME, AT_LEAST = 8, 32
 CALM = 2.0
 """Standard errors by which the variance of a block may be above what a first model says, for it to count as flat."""
 
-CROOKED, FLAT, STEEP = 0.2, 0.2, 3.5
+CROOKED, FLAT, STEEP = 0.2, 0.2, 4.0
 """Misfit of a line to the curve above which it is none, where fewer than a share of the blocks hold hardly more than it says: what
 rises is content, as brick walls', and no photons are counted; unless the variance rises more than so many times.
 """
@@ -72,7 +72,7 @@ def curve(blocks: Blocks, near: PoissonGaussian | Speckle | None = None) -> Curv
     Parameters
     ----------
     blocks
-        Of which the flattest tenth at each brightness serves, a dozen at least.
+        Of which the flattest tenth at each brightness serves, sixteen at least.
     near
         A first model: then all blocks serve that hold hardly more than the noise that it says, where they are more.
     """
@@ -88,7 +88,7 @@ def curve(blocks: Blocks, near: PoissonGaussian | Speckle | None = None) -> Curv
 def _point(group: Blocks, band: NDArray[np.bool_], near: PoissonGaussian | Speckle | None) -> tuple[float, float]:
     pairs = []
     for judge, measure in HALVES:
-        flat = group.flattest(judge, 0.1, DOZEN)
+        flat = group.flattest(judge, 0.1, LEAST_FLAT)
         if near is not None:
             flat = max(flat, np.flatnonzero(_calm(group, judge, near)), key=len)
         pairs.append((group.mean[flat].mean(), group.power[flat][:, measure & band].mean()))

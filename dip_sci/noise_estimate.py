@@ -85,8 +85,8 @@ LIKER, MOSTLY_LIKER = 0.8, 0.7
 speckle, 0.9 and more elsewhere; or its typical misfit, at fewer brightnesses than half of which all may be texture.
 """
 
-DOUBLED, MOST_LOOKS, KNOWN = 2.0, 60.0, 0.05
-"""Ratio of speckle's variances in bright and dark parts, at least; its looks, at most, as weaker noise in proportion to the signal
+RANGE, MOST_LOOKS, KNOWN = 2.5, 60.0, 0.05
+"""Ratio of bright and dark parts, at least, for speckle to be told from photons; its looks, at most, as weaker noise in proportion to the signal
 is rather content; and the standard error of its strength, at most.
 """
 
@@ -300,7 +300,7 @@ def _pointwise(
         fitted = photons(rises, blocks, options, lowest, darkest_there, skewed=skewed)
     told = counted or options.model != "auto"
     lit = None if rises is None or told else _magnitudes(rises)
-    if rises is not None and not told and not linear and lowest >= 0:
+    if rises is not None and len(rises) >= SEVERAL and not told and not linear and lowest >= 0:
         others = [straight(rises, lowest, darkest_there), None if lit is None else lit[0]]
         proportional = _speckle(rises, blocks, shots, [model for model in others if model is not None])
         if proportional is not None:
@@ -445,12 +445,12 @@ def _magnitudes(found: Curve) -> tuple[Rician, float] | None:
 
 def _speckle(found: Curve, blocks: Blocks, shots: Shots, others: list[PoissonGaussian | Rician]) -> _Found | None:
     """Find speckle where its law fits the variances better than all others do."""
-    fit = speckled(found, blocks) if len(found) >= SEVERAL else None
+    fit = speckled(found, blocks)
     if fit is None:
         return None
     model, error = fit
-    dark, bright = model.variance(found.mean[[0, -1]])
-    if error > KNOWN or model.looks > MOST_LOOKS or bright < DOUBLED * dark:
+    dark, bright = found.mean[[0, -1]]
+    if error > KNOWN or model.looks > MOST_LOOKS or bright < RANGE * dark:
         return None
     liker = all(misfit(found, model) < LIKER * misfit(found, other) for other in others)
     if not liker and any(
