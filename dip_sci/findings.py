@@ -14,6 +14,7 @@ from dip_sci.noise import Gaussian, Pointwise, PoissonGaussian, Rician, Speckle
 from dip_sci.noise_blocks import CUT, EDGE
 from dip_sci.noise_ends import piled
 from dip_sci.noise_estimate import NoiseEstimate, estimate, rounding
+from dip_sci.recipe import TAKEN_BY
 from dip_sci.texture import Texture
 
 if TYPE_CHECKING:
@@ -317,8 +318,8 @@ def find(
         return _found(stack[:, :1], seen[:, :1], options, copied, volume=volume, linear=linear, frames=frames)
     several = colour and stack.shape[1] > 1
     apart = _found(stack, seen, options, None, several=several, volume=volume, linear=linear, frames=frames)
-    told = options.sigma, options.gain, options.offset, options.read_noise, options.looks
-    if not colour or told != (None,) * 5 or not _may_be_mixed(apart, stack, seen, linear=linear):
+    told = any(getattr(options, name) is not None for name in TAKEN_BY)
+    if not colour or told or not _may_be_mixed(apart, stack, seen, linear=linear):
         return apart
     photons = all(isinstance(e.model, PoissonGaussian) for e in apart.estimates)
     first = apart.estimates if photons else ()

@@ -24,6 +24,9 @@ CLASSES, FEWEST, LEAST_FLAT = 32, 128, 16
 SOME, AT_LEAST = 8, 32
 """The same in small images."""
 
+FEW = 4
+"""Brightnesses below which no law is told."""
+
 CALM = 2.0
 """Standard errors by which the variance of a block may be above what a first model says, for it to count as flat."""
 
@@ -168,8 +171,6 @@ def photons(
         The model and the relative standard error of its standard deviations; ``None`` where the
         variance does not rise with the brightness.
     """
-    if len(found) < 4:
-        return None
     fit = _through(found, options, lowest, dark)
     if fit is None:
         return None
@@ -194,6 +195,8 @@ def _through(
 
     No offset that is not given is above how bright dark blocks are.
     """
+    if len(found) < FEW:
+        return None
     poisson = options.model == "poisson"
     read_noise = 0.0 if poisson else options.read_noise
     # Offset and read noise enter the variance only as read_noise**2 - gain * offset.
@@ -296,11 +299,9 @@ class Skew:
         return mean, third, weight / weight.sum()
 
 
-def straight(found: Curve, lowest: float, dark: float) -> PoissonGaussian | None:
+def straight(found: Curve, options: NoiseOptions, lowest: float, dark: float) -> PoissonGaussian | None:
     """Return photons by a curve alone, whatever speaks against them; see `photons`."""
-    from dip_sci.recipe import NoiseOptions
-
-    fit = _through(found, NoiseOptions(), lowest, dark)
+    fit = _through(found, options, lowest, dark)
     return None if fit is None else fit[0]
 
 
@@ -325,7 +326,7 @@ def speckled(found: Curve, blocks: Blocks, read_noise: float | None = None) -> t
 
 
 def _proportional(found: Curve, read_noise: float | None) -> tuple[Speckle, float] | None:
-    if len(found) < 4 or found.mean[-1] <= 0:
+    if len(found) < FEW or found.mean[-1] <= 0:
         return None
     power = np.square(np.maximum(found.mean, 0))
     share, constant, error = _line(power, found.variance)

@@ -34,6 +34,8 @@ from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import SLIGHT, Structure, holds_content, structure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from dip_sci.noise import CutOff
@@ -82,12 +84,12 @@ magnitudes at most 1.4 times worse, and photons at least 2.4 times.
 
 LIKER, MOSTLY_LIKER = 0.8, 0.7
 """Misfit of speckle's law, over those of photons and of magnitudes, at which it is taken for speckle: 0.4 to 0.9 where there is
-speckle, 0.9 and more elsewhere; or its typical misfit, at fewer brightnesses than half of which all may be texture.
+speckle, 0.9 and more elsewhere; or the same of its typical misfit, as of a dark part all may be texture.
 """
 
 RANGE, MOST_LOOKS, KNOWN = 2.5, 60.0, 0.05
-"""Ratio of bright and dark parts, at least, for speckle to be told from photons; its looks, at most, as weaker noise in proportion to the signal
-is rather content; and the standard error of its strength, at most.
+"""Ratio of bright and dark parts, at least, for speckle to be told from photons; its looks, at most, as weaker noise in proportion to
+the signal is rather content; and the standard error of its strength, at most.
 """
 
 HIDDEN = 0.01
@@ -284,37 +286,10 @@ def _pointwise(
         single = counts(planes, seen, step)
         if single is not None:
             return _Found(single, ": each step of the values is a photon", error=None, alone=True)
-    blocks = shots.blocks()
-    rises = None if options.model == "gaussian" else curve(blocks)
-    if rises is not None and options.model == "rician" and len(rises) > 1 and np.median(rises.variance) > 0:
-        model, error = magnitudes(rises)
-        return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
-    coherent = speckled(rises, blocks, options.read_noise) if rises is not None and options.model == "speckle" else None
-    if coherent is not None:
-        return _Found(coherent[0], f", from the variance of {shots.where}", coherent[1])
-    unknown = options.offset is options.read_noise is None and options.model in ("auto", "poisson_gaussian")
-    skewed = Skew(*thirds(planes, seen)) if unknown and pure and rises is not None else None
-    fitted, darkest_there = None, 0.0
-    if rises is not None and len(rises) and options.model not in ("rician", "speckle"):
-        darkest_there = darkest(planes, seen, rises, blocks)
-        fitted = photons(rises, blocks, options, lowest, darkest_there, skewed=skewed)
-    told = counted or options.model != "auto"
-    lit = None if rises is None or told else _magnitudes(rises)
-    if rises is not None and len(rises) >= SEVERAL and not told and not linear and lowest >= 0:
-        others = [straight(rises, lowest, darkest_there), None if lit is None else lit[0]]
-        proportional = _speckle(rises, blocks, shots, [model for model in others if model is not None])
-        if proportional is not None:
-            return proportional
-    if rises is not None and lit is not None:
-        rising = fitted is not None and misfit(rises, lit[0]) > UNLIKE * misfit(rises, fitted[0])
-        if not rising and avoids_zero(planes, seen, lit[0].sigma):
-            return _Found(lit[0], f", from {shots.where}; values avoid 0 as magnitudes do", lit[1])
-    if fitted is not None and (
-        told
-        or (skewed is not None and skewed.agrees(fitted[0]))
-        or not by_place(blocks, shots.flat[0].shape, fitted[0].variance(blocks.mean))
-    ):
-        return _Found(fitted[0], f", from the variance of {shots.where}", fitted[1])
+    if options.model != "gaussian":
+        found = _rising(planes, seen, shots, options, counted=counted, pure=pure, linear=linear)
+        if found is not None:
+            return found
     why = f", from {shots.where}"
     if counted:
         why += "; it was to be that of photons, but the variance does not rise with the grey level"
@@ -322,6 +297,52 @@ def _pointwise(
         why += "; it was to be speckle, but the variance does not rise with the grey level"
     # What remains where the image is too small to say more; efficient to 37 %.
     return _Found(Gaussian(_finest(*shots.flat)), why, min(1.0, 2.3 / math.sqrt(seen.sum())))
+
+
+def _rising(
+    planes: Array,
+    seen: NDArray[np.bool_],
+    shots: Shots,
+    options: NoiseOptions,
+    *,
+    counted: bool,
+    pure: bool,
+    linear: bool,
+) -> _Found | None:
+    """Find noise that rises with the brightness, of a law that was told (where it is `counted`: photons') or fits best."""
+    blocks = shots.blocks()
+    rises, why = curve(blocks), f", from the variance of {shots.where}"
+    if options.model == "rician":
+        if len(rises) < 2 or np.median(rises.variance) == 0:
+            return None
+        model, error = magnitudes(rises)
+        return _Found(model, f", from {shots.where}, for lack of a background that has Rayleigh's law", error)
+    if options.model == "speckle":
+        fit = speckled(rises, blocks, options.read_noise)
+        return None if fit is None else _Found(fit[0], why, fit[1])
+    if len(rises) == 0:
+        return None
+    unknown = options.offset is options.read_noise is None
+    skewed = Skew(*thirds(planes, seen)) if unknown and pure and options.model != "poisson" else None
+    lowest, dark = float(planes[seen].min()), darkest(planes, seen, rises, blocks)
+    fitted = photons(rises, blocks, options, lowest, dark, skewed=skewed)
+    lit = None if counted else _magnitudes(rises)
+    if not counted and not linear and lowest >= 0:
+        others = [straight(rises, options, lowest, dark), None if lit is None else lit[0]]
+        speckle = _speckle(rises, blocks, shots.flat[0].shape, [other for other in others if other is not None])
+        if speckle is not None:
+            return _Found(speckle[0], why, speckle[1])
+    if lit is not None:
+        photons_too = fitted is not None and misfit(rises, lit[0]) > UNLIKE * misfit(rises, fitted[0])
+        if not photons_too and avoids_zero(planes, seen, lit[0].sigma):
+            return _Found(lit[0], f", from {shots.where}; values avoid 0 as magnitudes do", lit[1])
+    if fitted is not None and (
+        counted
+        or (skewed is not None and skewed.agrees(fitted[0]))
+        or not by_place(blocks, shots.flat[0].shape, fitted[0].variance(blocks.mean))
+    ):
+        return _Found(fitted[0], why, fitted[1])
+    return None
 
 
 def _spread(
@@ -443,23 +464,20 @@ def _magnitudes(found: Curve) -> tuple[Rician, float] | None:
     return (model, error) if error < SURE else None
 
 
-def _speckle(found: Curve, blocks: Blocks, shots: Shots, others: list[PoissonGaussian | Rician]) -> _Found | None:
-    """Find speckle where its law fits the variances better than all others do."""
+def _speckle(
+    found: Curve, blocks: Blocks, shape: tuple[int, ...], others: list[PoissonGaussian | Rician]
+) -> tuple[Speckle, float] | None:
+    """Fit speckle to planes of a shape ``(N, Y, X)``, where its law fits the variances better than all others do."""
     fit = speckled(found, blocks)
-    if fit is None:
+    if fit is None or fit[1] > KNOWN or fit[0].looks > MOST_LOOKS or found.mean[-1] < RANGE * found.mean[0]:
         return None
-    model, error = fit
-    dark, bright = found.mean[[0, -1]]
-    if error > KNOWN or model.looks > MOST_LOOKS or bright < RANGE * dark:
-        return None
-    liker = all(misfit(found, model) < LIKER * misfit(found, other) for other in others)
-    if not liker and any(
-        typical_misfit(found, model) > MOSTLY_LIKER * typical_misfit(found, other) for other in others
-    ):
-        return None
-    if by_place(blocks, shots.flat[0].shape, model.variance(blocks.mean)):
-        return None
-    return _Found(model, f", from the variance of {shots.where}", error)
+    model = fit[0]
+
+    def better(off: Callable[[Curve, PoissonGaussian | Rician | Speckle], float], ratio: float) -> bool:
+        return all(off(found, model) < ratio * off(found, other) for other in others)
+
+    liker = better(misfit, LIKER) or better(typical_misfit, MOSTLY_LIKER)
+    return fit if liker and not by_place(blocks, shape, model.variance(blocks.mean)) else None
 
 
 def _may_be_counts(options: NoiseOptions, lowest: float) -> bool:

@@ -107,5 +107,6 @@ def predicted(image: Image, recipe: Recipe, asked: Asked, over: threading.Event 
 
 
 def _parameters(model: Any) -> dict[str, str]:
-    names = ("sigma", "gain", "offset", "read_noise", "looks")
-    return {f"noise.{n}": f"{getattr(model, n):.4g}" for n in names if hasattr(model, n)}
+    from dip_sci.recipe import TAKEN_BY
+
+    return {f"noise.{n}": f"{getattr(model, n):.4g}" for n in TAKEN_BY if hasattr(model, n)}

@@ -7,6 +7,7 @@ from skimage.io import imread
 
 from dip_sci import noise_places, noise_spectrum, noise_structure
 from dip_sci.errors import ImageError
+from dip_sci.findings import find
 from dip_sci.noise import Gaussian, Poisson, PoissonGaussian, Rician, Speckle
 from dip_sci.noise_blocks import cut
 from dip_sci.noise_curve import Curve, curve, photons
@@ -304,6 +305,16 @@ def test_speckle_may_be_given(given):
     assert isinstance(model, Speckle)
     assert model.looks == pytest.approx(16, rel=0.15)
     assert model.read_noise == 3.0 if "read_noise" in given else model.read_noise > 0
+
+
+def test_behind_an_operator_speckle_counts_as_gaussian_noise_of_the_same_power():
+    light = woven(np.random.default_rng(0))
+    noisy = Speckle(16.0, 1.0).sample(light, np.random.default_rng(0))
+    stack = noisy[None, None, None]
+    linear = find(stack, np.ones(stack.shape, bool), NoiseOptions(looks=16.0), colour=False, volume=False, linear=True)
+    (model,) = (e.model for e in linear.estimates)
+    assert isinstance(model, Gaussian)
+    assert model.sigma == pytest.approx(np.std(noisy - light), rel=0.05)
 
 
 def test_what_is_no_speckle_is_said_not_to_be():
