@@ -218,8 +218,9 @@ def _through(
         # Without photons the line crosses zero: the offset is there, or as far below as there are grey levels. A camera's
         # is not negative: where no place is darker than 0, what noise there is at 0 was read.
         dim = dark + CHANCE * math.sqrt(float(found.variance[0])) / EDGE < 0
-        offset = max(-constant / gain, min(lowest, 0.0) if dim else 0.0)
-        read = math.sqrt(max(constant + gain * offset, 0.0))
+        crossing, least = -constant / gain, min(lowest, 0.0) if dim else 0.0
+        offset = max(crossing, least)
+        read = math.sqrt(gain * (least - crossing)) if crossing < least else 0.0
     if options.offset is None and offset > dark:
         offset = dark
         gain, _, error = _line(found.mean - dark, found.variance - read**2, through_zero=True)
