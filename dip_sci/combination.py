@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from dip_sci import ways
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,8 +36,8 @@ ENOUGH = 131_072
 
 MOST_DRAWS = 4
 
-FIRST, LOOK = 0.5, 0.65
-"""Share of the work after which the methods, and the filters that the blend leads, too, have been looked at."""
+FIRST, SECOND, LOOK = 0.4, 0.55, 0.7
+"""Share of the work after which the methods, the filters that their blend leads, and those that its result leads have been looked at."""
 
 IMPOSSIBLE = -0.05
 """Risk so far below that of a perfect result that no chance explains it: the network gives back, of whatever it sees, noise it
@@ -48,6 +49,9 @@ BY_HEART = 0.01
 The network has seen the very noise it is judged by, and knows some of it by heart; then and otherwise, single results that seem
 better by so little are not.
 """
+
+NO_BETTER = 1e-4
+"""The same of filters that are led once more: what seems to save nothing has lost up to a decibel in few bright voxels."""
 
 CAUTION = 0.22
 """Share of the best classical method's risk that the filters must save where neighbours share noise, to be believed.
@@ -81,7 +85,8 @@ class Combination:
     risks
         By name: estimated mean square error over the noise's variance.
     piloting
-        Weights of the blend that is the pilot of the filters of like patches; empty where they have no weight.
+        Weights of the blend that leads the filters of like patches, and of the one that leads them once more; none where
+        they have no weight.
     refilled
         Share, in the holes, of what like patches have completed since.
     noise
@@ -92,7 +97,7 @@ class Combination:
     baseline: Tensor
     weights: dict[str, float]
     risks: dict[str, float]
-    piloting: dict[str, float] = field(default_factory=dict)
+    piloting: tuple[dict[str, float], ...] = ()
     refilled: float = 0.0
     noise: float = 1.0
 
@@ -124,7 +129,7 @@ def combine(
     second. Its mean square distance is their risk plus a constant, so that the weights of least squares are those
     of least risk. The truth is not needed. Where nothing was measured, the others see what the network makes of it. The
     blend is the pilot of filters of like patches, whose blend is the result: others have a share where they save clearly
-    more risk, and neighbours share no noise.
+    more risk, and neighbours share no noise. There, too, it is the pilot of such filters once more.
 
     Parameters
     ----------
@@ -159,15 +164,19 @@ def combine(
         baseline = nothing if weights_only else best.on(problem.filled_by(estimate.mean(dim=0)))
         yield Combination(nothing if weights_only else estimate, baseline, {NETWORK: 1.0}, looks.risks)
         return
-    first = looks.least()
-    yield from looks.at_filters(first)
-    filters = [name for group in ways.refining(problem) for name in group.names]
-    weights = looks.least_of_trusted(filters, correlated=correlated)
+    leading, led = [looks.least()], list[list[str]]()
+    # Shared noise that a first result keeps leads to more of it.
+    for once_more in (False,) if correlated else (False, True):
+        led.append((yield from looks.at_filters(leading[-1], again=once_more)))
+        leading.append(looks.least_of_trusted([*chain(*led)], correlated=correlated))
+    weights = leading.pop()
     # A method that seems perfect gives back noise, and says nothing.
     if correlated and looks.risk(weights) > (1 - CAUTION) * looks.risks[best.name] > 0:
         weights = {name: DOUBTED * share for name, share in weights.items()}
         weights[best.name] += 1 - DOUBTED
-    piloting = first if any(weights[name] > 0 for name in filters) else {}
+    while leading and not any(weights[name] > 0 for name in led[len(leading) - 1]):
+        leading.pop()
+    piloting = tuple(leading)
     if weights_only:
         yield Combination(estimate.new_empty(0), estimate.new_empty(0), weights, looks.risks, piloting)
         return
@@ -186,7 +195,12 @@ def _once(known: dict[str, Tensor] | None, name: str, make: Callable[..., Tensor
 
 
 def blend(
-    problem: Problem, estimate: Tensor, weights: dict[str, float], piloting: dict[str, float], *, coarse: bool = False
+    problem: Problem,
+    estimate: Tensor,
+    weights: dict[str, float],
+    piloting: Sequence[dict[str, float]],
+    *,
+    coarse: bool = False,
 ) -> Tensor:
     """Mix a network's estimate with other methods' results by weights that are known.
 
@@ -214,7 +228,7 @@ def _mixing(
     problem: Problem,
     estimate: Tensor,
     weights: dict[str, float],
-    piloting: dict[str, float],
+    piloting: Sequence[dict[str, float]],
     best: str = NETWORK,
     *,
     coarse: bool = False,
@@ -222,14 +236,28 @@ def _mixing(
 ) -> Generator[float, None, tuple[Tensor, Tensor]]:
     """Mix as `blend` does, yield the share of all work that is done, and return the result of the best method, too."""
     network = estimate.mean(dim=0)
-    problem = problem.filled_by(network)
-    pilot, mixed, baseline = piloting.get(NETWORK, 0.0) * network, weights.get(NETWORK, 1.0) * estimate, network
+    problem, baseline = problem.filled_by(network), network
+    blends = [*piloting, weights]
+    made = [shares.get(NETWORK, 0.0) * network for shares in piloting] + [weights.get(NETWORK, 0.0) * estimate]
+
+    def used(name: str, first: int = 0) -> bool:
+        return any(shares.get(name, 0.0) > 0 for shares in blends[first:])
+
+    def add(name: str, result: Tensor) -> None:
+        made[:] = [
+            m + shares[name] * result if shares.get(name, 0.0) > 0 else m
+            for m, shares in zip(made, blends, strict=True)
+        ]
+
     every = [way for correlated in (False, True) for way in ways.classical(problem, correlated=correlated)]
     methods = {way.name: way for way in [*every, *ways.low_rank(problem, coarse=coarse)]}
-    named = [name for name in dict.fromkeys([best, *weights, *piloting]) if name in methods]
-    wanted = [n for n in named if n == best or weights.get(n, 0.0) > 0 or piloting.get(n, 0.0) > 0]
-    shares = {name: share for name, share in weights.items() if share > 0}
-    groups = [group for group in ways.refining(problem, coarse=coarse) if group.wanted(shares)]
+    wanted = [name for name in methods if name == best or used(name)]
+    groups = [
+        (pilot, group, only)
+        for pilot in range(len(piloting))
+        for group in ways.refining(problem, again=pilot > 0, coarse=coarse)
+        if (only := [name for name in group.names if used(name, pilot + 1)])
+    ]
     steps, done = len(network) * max(len(wanted) + len(groups), 1), 0
     for name in wanted:
         whole: list[Tensor] = []
@@ -238,18 +266,18 @@ def _mixing(
             done += len(whole[-1])
             yield LOOK + (1 - LOOK) * done / steps
         result = torch.cat(whole)
-        pilot, mixed = pilot + piloting.get(name, 0.0) * result, mixed + weights.get(name, 0.0) * result
+        add(name, result)
         baseline = result if name == best else baseline
-    for group in groups:
-        only, better = group.wanted(shares), []
+    for pilot, group, only in groups:
+        better = []
         for portion in group.portions(problem):
             name = f"{only[0]} and others, {_at(portion)}"
-            better.append(_once(known, name, group.part, problem, pilot, portion, only))
+            better.append(_once(known, name, group.part, problem, made[pilot], portion, only))
             done += len(better[-1])
             yield LOOK + (1 - LOOK) * done / steps
         for name, found in zip(only, torch.cat(better).unbind(dim=1), strict=True):
-            mixed = mixed + shares[name] * found
-    return mixed, baseline
+            add(name, found)
+    return made[-1], baseline
 
 
 def _at(portion: Portion) -> str:
@@ -327,17 +355,20 @@ class _Looks:
                 look.add(network)
         self._named([way.name for way in methods] + ([] if again is None else [NETWORK]))
 
-    def at_filters(self, leading: dict[str, float]) -> Iterator[float]:
-        """Look at the filters of like patches that a blend of the results leads."""
-        groups = ways.refining(self._all[0].seen)
+    def at_filters(self, leading: dict[str, float], *, again: bool) -> Generator[float, None, list[str]]:
+        """Look at the filters of like patches that a blend of the results leads, and return their names."""
+        groups = ways.refining(self._all[0].seen, again=again)
+        first, last = (SECOND, LOOK) if again else (FIRST, SECOND)
         for draw, look in enumerate(self._all):
             pilot = look.blend(leading.values())
             for done, group in enumerate(groups, start=1):
                 name = f"{group.names[0]} and others, look {draw}"
                 for result in _once(self._known, name, group.on, look.seen, pilot, INFLATION).unbind(dim=1):
                     look.add(result)
-                yield FIRST + (LOOK - FIRST) * (draw + done / len(groups)) / len(self._all)
-        self._named([*self.names, *(name for group in groups for name in group.names)])
+                yield first + (last - first) * (draw + done / len(groups)) / len(self._all)
+        names = [name for group in groups for name in group.names]
+        self._named([*self.names, *names])
+        return names
 
     def _named(self, names: list[str]) -> None:
         self.names = names
@@ -361,7 +392,7 @@ class _Looks:
         if correlated:
             good = [name for name in good if name in filters] or [name for name in good if name != NETWORK]
         chosen = [self.names.index(name) for name in good]
-        doubt = np.array([0.0 if name in filters else BY_HEART for name in good])
+        doubt = np.array([BY_HEART if name not in filters else NO_BETTER * name.endswith(ways.AGAIN) for name in good])
         found = dict.fromkeys(self.names, 0.0)
         found.update(zip(good, least(self.distances[np.ix_(chosen, chosen)], doubt).tolist(), strict=True))
         return found

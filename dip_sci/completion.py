@@ -145,9 +145,9 @@ def complete(
     weights = dict(zip(names, least(products).tolist(), strict=True))
     risks = dict(zip(names, (np.diag(products) / scale).tolist(), strict=True))
     mixed = weights[NETWORK] * estimate + weights[BIHARMONIC] * classical
-    piloting = {}
+    piloting: tuple[dict[str, float], ...] = ()
     if weights[COMPLETED] > 0:
-        piloting = dict(zip(names, first.tolist(), strict=False))
+        piloting = (dict(zip(names, first.tolist(), strict=False)),)
         completed = _mixed(first, [network, classical])
         for done, factor in enumerate(ROUNDS, start=1):
             completed = fill(problem, completed, levels[best], (factor,))

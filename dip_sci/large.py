@@ -74,7 +74,7 @@ class Tiles:
     again
         Applies the networks that were fitted to the sample.
     weights
-        Share of each part in the result, and in the pilot of its last one, as of a `Combination`.
+        Share of each part in the result, and in the pilots of others, as of a `Combination`.
     device
         Where it is done.
     folder
@@ -96,7 +96,7 @@ class Tiles:
         region: NDArray[np.bool_] | None,
         prepared: Preparation,
         again: Again,
-        weights: tuple[dict[str, float], dict[str, float]],
+        weights: tuple[dict[str, float], tuple[dict[str, float], ...]],
         device: torch.device,
         folder: Path | None = None,
         plan: tuple[tuple[int, ...], int] | None = None,

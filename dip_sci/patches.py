@@ -27,6 +27,9 @@ EDGES = {2: (7, 5), 3: (4,)}
 REACH = {2: 12, 3: 4}
 """How far away like patches are looked for, in voxels along each axis."""
 
+EDGES_AGAIN, REACH_AGAIN = {2: (6, 4), 3: (4,)}, {2: 18, 3: 4}
+"""Both where patches are filtered once more: what leads then is less noisy, so that like patches are told farther away."""
+
 STEP = {2: 4, 3: 3}
 """Every how many voxels along each axis a group is gathered."""
 
@@ -108,6 +111,7 @@ def refined(
     sigma: Tensor,
     *,
     only: Collection[str] | None = None,
+    again: bool = False,
     coarse: bool = False,
     frames: int = 0,
     shared: Tensor | None = None,
@@ -124,6 +128,8 @@ def refined(
         Standard deviation of the noise of `image`, as for `low_rank`.
     only
         Names (of `refinements`) of the ways that are wanted; by default all.
+    again
+        The pilot is what these filters have made: patches of other sizes are looked for farther away.
     coarse, frames, shared
         As for `low_rank`.
 
@@ -137,9 +143,9 @@ def refined(
         - the best linear combinations of the group's patches, each less its mean: the second step of NL-Ridge
           (Herbreteau & Kervrann 2022).
     """
-    search = _Search.of(image, coarse=coarse, frames=frames)
+    search = _Search.of(image, coarse=coarse, frames=frames, again=again)
     ndim, found = search.ndim, []
-    for edge in EDGES[ndim]:
+    for edge in _edges(ndim, again=again):
         rules = [rule for name, rule in RULES.items() if only is None or _named(name, edge, ndim) in only]
         found += _filtered(image, pilot, sigma, search, edge, REFINED_COUNT[ndim], rules, shared) if rules else []
     return found
@@ -164,9 +170,13 @@ def self_led(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
     return _filtered(image, image, sigma, search, EDGES[search.ndim][-1], REFINED_COUNT[search.ndim], [_wiener])[0]
 
 
-def refinements(ndim: int) -> list[str]:
+def refinements(ndim: int, *, again: bool = False) -> list[str]:
     """Name the results of `refined` for a number of spatial axes."""
-    return [_named(name, edge, ndim) for edge in EDGES[ndim] for name in RULES]
+    return [_named(name, edge, ndim) for edge in _edges(ndim, again=again) for name in RULES]
+
+
+def _edges(ndim: int, *, again: bool) -> tuple[int, ...]:
+    return (EDGES_AGAIN if again else EDGES)[ndim]
 
 
 def _named(rule: str, edge: int, ndim: int) -> str:
@@ -196,7 +206,7 @@ def complete(image: Tensor, known: Tensor, pilot: Tensor, sigma: Tensor, where: 
         Sapiro & Mallat 2012, with groups of like patches in place of classes). Averaged by how much of a patch is known.
     """
     ndim = image.ndim - 1
-    search = _Search(ndim, COMPLETED_STEP[ndim])
+    search = _Search(ndim, COMPLETED_STEP[ndim], REACH[ndim])
     spatial = image.shape[1:]
     edges = search.edges(EDGES[ndim][0], spatial)
     inside = _offsets(edges, spatial, image.device)
@@ -303,19 +313,22 @@ class _Search(NamedTuple):
         Spatial axes.
     step
         Every how many voxels along each of them.
+    far
+        How far away like patches are looked for along each of them.
     frames
         How many frames on either side are searched, too; 0 where there are none.
     """
 
     ndim: int
     step: int
+    far: int
     frames: int = 0
 
     @classmethod
-    def of(cls, image: Tensor, *, coarse: bool, frames: int = 0) -> _Search:
+    def of(cls, image: Tensor, *, coarse: bool, frames: int = 0, again: bool = False) -> _Search:
         """Search an image ``(C, *spatial)``, or a series ``(C, F, *spatial)``."""
         ndim = image.ndim - 1 - (frames > 0)
-        return cls(ndim, (COARSE_STEP if coarse else STEP)[ndim], frames)
+        return cls(ndim, (COARSE_STEP if coarse else STEP)[ndim], (REACH_AGAIN if again else REACH)[ndim], frames)
 
     def edges(self, edge: int, sizes: Sequence[int]) -> list[int]:
         """Edges of a patch, which lies in one frame."""
@@ -327,7 +340,7 @@ class _Search(NamedTuple):
 
     def reach(self, lasts: Sequence[int]) -> list[int]:
         """How far along each axis like patches may lie; the last places are known."""
-        wanted = [self.frames] * (self.frames > 0) + [REACH[self.ndim]] * self.ndim
+        wanted = [self.frames] * (self.frames > 0) + [self.far] * self.ndim
         return [min(r, last) for r, last in zip(wanted, lasts, strict=True)]
 
     def lines(self, reach: Sequence[int]) -> list[tuple[tuple[int, ...], int]]:

@@ -311,7 +311,7 @@ class Run:
         if fitted is None or fitted.again is None or fitted.reason is StopReason.CANCELLED:
             return None
         mixing = self.combinations[-1] if self.combinations else None
-        weights = ({NETWORK: 1.0}, {}) if mixing is None else (mixing.weights, mixing.piloting)
+        weights = ({NETWORK: 1.0}, ()) if mixing is None else (mixing.weights, mixing.piloting)
         large = self.large
         tiles = Tiles(large.image, large.region, self.prepared, fitted.again, weights, self.where, scratch, self.plan)
         if self.checkpoint is not None and self.plan is None:

@@ -27,6 +27,9 @@ THROUGH_TIME, AS_VOLUME = " through time", " as a volume"
 """What the names of filters end in that see the frames of a series as an image's channels; and that of low rank, as a volume's
 planes (the others are told by their patches)."""
 
+AGAIN = ", once more"
+"""What the names of filters end in whose pilot filters have made."""
+
 WINDOW = 16
 """Frames that are seen so at most."""
 
@@ -141,10 +144,6 @@ class Filters:
         """Cut up a problem's images."""
         return self.seen.portions(problem)
 
-    def wanted(self, of: Collection[str]) -> list[str]:
-        """Return those of its names that are among others, in its order."""
-        return [name for name in self.names if name in of]
-
     def on(self, problem: Problem, pilot: Tensor, inflation: float = 1.0) -> Tensor:
         """Filter all images of a problem without holes, as `Way.on`: ``(N, ways, C, *spatial)``."""
         parts = [self.part(problem, pilot, portion, self.names, inflation) for portion in self.portions(problem)]
@@ -189,28 +188,33 @@ def low_rank(problem: Problem, *, coarse: bool = False) -> list[Way]:
     return found
 
 
-def refining(problem: Problem, *, coarse: bool = False) -> list[Filters]:
+def refining(problem: Problem, *, again: bool = False, coarse: bool = False) -> list[Filters]:
     """Return the filters of like patches that a first result leads.
 
     Parameters
     ----------
     problem
         What they are to be applied to.
+    again
+        The first result is what such filters have made.
     coarse
         Gather fewer groups.
     """
     ndim = problem.observation.ndim - 2
-    names = patches.refinements(ndim)
-    apply = partial(patches.refined, coarse=coarse, shared=problem.shared)
-    if problem.frames == 1:
-        return [Filters(names, "", apply, SINGLY)]
-    found = [Filters(names, "", partial(apply, frames=problem.reach), TOGETHER)]
-    if ndim == 2:
-        found.append(Filters(patches.refinements(3), "", apply, TOGETHER))
-    if problem.timed:
-        large = [name + THROUGH_TIME for name in names[: len(patches.RULES)]]
-        found.append(Filters(large, THROUGH_TIME, apply, AS_CHANNELS))
-    return found
+    apply = partial(patches.refined, again=again, coarse=coarse, shared=problem.shared)
+    names = patches.refinements(ndim, again=again)
+    found = [(names, "", apply, SINGLY)]
+    if problem.frames > 1:
+        found = [(names, "", partial(apply, frames=problem.reach), TOGETHER)]
+        if ndim == 2:
+            found.append((patches.refinements(3, again=again), "", apply, TOGETHER))
+        if problem.timed:
+            found.append((names[: len(patches.RULES)], THROUGH_TIME, apply, AS_CHANNELS))
+    end = AGAIN if again else ""
+    return [
+        Filters([name + suffix + end for name in own], suffix + end, method, seen)
+        for own, suffix, method, seen in found
+    ]
 
 
 def _sigma(problem: Problem) -> Tensor:

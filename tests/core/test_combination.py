@@ -18,6 +18,8 @@ from dip_sci.restore import denoise, iter_restore
 from dip_sci.stopping import StopReason
 from dip_sci.texture import Texture
 
+FILTERS = [*patches.refinements(2), *(name + ways.AGAIN for name in patches.refinements(2, again=True))]
+
 BLEND = {"output": {"classical": "blend", "dtype": "float32"}}
 
 
@@ -103,7 +105,7 @@ def test_noise_told_too_strong_costs_a_good_network_nothing(seed):
     found = blend(told, good, lambda _: good)
     assert found.risks[NETWORK] < combination.IMPOSSIBLE
     assert min(found.risks[method.name] for method in classical_methods(correlated=False)) < 0
-    assert found.weights[NETWORK] + sum(found.weights[name] for name in patches.refinements(2)) > 0.95
+    assert found.weights[NETWORK] + sum(found.weights[name] for name in FILTERS) > 0.95
     assert error(found.estimate.mean(0), truth) < error(good[0], truth)
 
 
@@ -117,7 +119,8 @@ def test_a_network_taught_with_drawn_noise_only_leads_the_filters_that_are_judge
     assert found.risks[NETWORK] < min(found.risks[name] for name in filters)
     assert found.weights[NETWORK] == 0
     assert sum(found.weights[name] for name in filters) == pytest.approx(1)
-    assert found.piloting[NETWORK] > 0.9
+    (pilot,) = found.piloting
+    assert pilot[NETWORK] > 0.9
 
 
 def test_the_risk_is_the_mean_square_error():
@@ -128,11 +131,61 @@ def test_the_risk_is_the_mean_square_error():
     assert found.risks[NETWORK] == pytest.approx(error(again(observed)[0], truth) / 0.36 + 0.25 / 9, abs=0.03)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_filters_have_made_leads_them_once_more(seed):
+    """The first pilot holds some of the noise: the second result is better."""
+    truth = squares(128, seed)
+    one = torch.ones_like(truth)
+    y = truth + 0.5 * torch.randn(truth.shape, generator=rng(seed))
+    observed, again = Problem(y, one, one, 0.5 * one, Identity((1.0, 1.0))), smoother(1.0)
+    estimate = again(observed)
+    found = blend(observed, estimate, again)
+    assert sum(share for name, share in found.weights.items() if name.endswith(ways.AGAIN)) > 0.8
+    first, second = found.piloting
+    once = combination.blend(observed, estimate, second, [first])
+    assert error(found.estimate, truth) < 0.98 * error(once, truth)
+
+
+def squares(size, seed):
+    """Squares of many sizes and values, one over the other, of the standard deviation 1."""
+    g = np.random.default_rng(seed)
+    at, clean = np.stack(np.mgrid[:size, :size]), np.zeros((size, size))
+    for _ in range(60):
+        middle = g.uniform(0, size, (2, 1, 1))
+        clean[np.abs(at - middle).max(axis=0) < g.uniform(4, 16)] = g.normal()
+    clean = (clean - clean.mean()) / clean.std()
+    return torch.from_numpy(clean.astype(np.float32))[None, None]
+
+
+def test_filters_are_not_led_once_more_for_nothing(monkeypatch):
+    observed, _ = waves(64, 0.5)
+    asked = []
+
+    def idle(image, pilot, sigma, *, only, again, **_):
+        asked.append(again)
+        return [pilot for _ in only]
+
+    monkeypatch.setattr(patches, "refined", idle)
+    again = smoother(1.0)
+    found = blend(observed, again(observed), again)
+    assert True in asked
+    assert not any(share > 0 for name, share in found.weights.items() if name.endswith(ways.AGAIN))
+    assert len(found.piloting) == 1
+
+
+def test_shared_noise_is_not_filtered_once_more():
+    observed, _ = waves(64, 0.5)
+    again = smoother(1.0)
+    *_, found = combine(observed, again(observed), again, rng(), correlated=True)
+    assert isinstance(found, Combination)
+    assert not any(name.endswith(ways.AGAIN) for name in found.risks)
+
+
 def test_a_network_that_knows_the_truth_gets_all_the_weight():
     observed, truth = waves(128, 0.5)
     found = blend(observed, truth[None], lambda _: truth[None])
     # The filters whose pilot is the truth are almost as good.
-    assert found.weights[NETWORK] + sum(found.weights[name] for name in patches.refinements(2)) > 0.95
+    assert found.weights[NETWORK] + sum(found.weights[name] for name in FILTERS) > 0.95
     assert error(found.estimate.mean(0), truth) < 0.02 * 0.25
 
 
@@ -283,7 +336,8 @@ def test_known_weights_give_the_same_blend(correlated):
     estimate = guess(y)[None]
     *_, found = combine(observed, estimate, lambda other: guess(other.observation)[None], g, correlated=correlated)
     assert found.piloting
-    assert sum(found.piloting.values()) == pytest.approx(1)
+    for shares in found.piloting:
+        assert sum(shares.values()) == pytest.approx(1)
     torch.testing.assert_close(combination.blend(observed, estimate, found.weights, found.piloting), found.estimate)
 
 
@@ -293,7 +347,7 @@ def test_methods_are_known_by_name_whatever_noise_the_estimates_are_judged_by(co
     texture = Texture(np.array([[0, 0.05, 0], [0.05, 1, 0.05], [0, 0.05, 0]], np.float32))
     observed = Problem(y, torch.ones_like(y), torch.ones_like(y), torch.ones_like(y), Identity((1.0, 1.0)), texture)
     for method in classical_methods(correlated=correlated):
-        alone = combination.blend(observed, torch.zeros_like(y)[None], {NETWORK: 0.0, method.name: 1.0}, {})
+        alone = combination.blend(observed, torch.zeros_like(y)[None], {NETWORK: 0.0, method.name: 1.0}, [])
         torch.testing.assert_close(alone[0, 0], method.apply(y[0], torch.ones_like(y[0])))
 
 
