@@ -129,7 +129,7 @@ def combine(
     second. Its mean square distance is their risk plus a constant, so that the weights of least squares are those
     of least risk. The truth is not needed. Where nothing was measured, the others see what the network makes of it. The
     blend is the pilot of filters of like patches, whose blend is the result: others have a share where they save clearly
-    more risk, and neighbours share no noise. There, too, it is the pilot of such filters once more.
+    more risk, and neighbours share no noise. There, what these filters have made leads them once more.
 
     Parameters
     ----------
