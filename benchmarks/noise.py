@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 NATURAL = ("set12", "cset9", "fmd", "w2s")
 PHOTONS = [(peak, read) for peak in (10, 30, 100, 1000) for read in (0.0, 2.0, 8.0)]
+GROUNDS = (200, 300, 400, 600, 1000)
+FLUORESCENCE = ("fmd", "w2s")
 CAMERA = PoissonGaussian(2.0, 100.0, 0.0)
 SHAPES = ("fwhm 1", "fwhm 1.5", "fwhm 2", "fwhm 3", "ct ramp")
 REAL = ("fmd", "w2s", "bacteria", "oct", "lcd", "mayo", "m4raw", "brainweb")
@@ -139,6 +141,20 @@ def without_offset(rows: Rows) -> None:
                 dark = max(model.read_noise, float(np.quantile(np.sqrt(model.variance(truth)), 0.1)))
                 rows.add(f"{row}: gain", name, found.model.gain / model.gain - 1)
                 rows.add(f"{row}: read noise", name, (found.model.read_noise - model.read_noise) / dark)
+
+
+def grounds(rows: Rows) -> None:
+    """Photons with a little read noise, cut off at 0; where there are three or four, they scatter as magnitudes without signal do."""
+    for peak in GROUNDS:
+        model = PoissonGaussian(1.0, 0.0, 0.5)
+        for name, grey in truths().items():
+            if not name.startswith(FLUORESCENCE):
+                continue
+            truth = peak * (grey - grey.min()) / np.ptp(grey)
+            found = estimate(np.maximum(model.sample(truth, np.random.default_rng(peak)), 0))
+            row = f"photons {peak} over a dark ground"
+            rows.add(f"{row}: SD", name, off(found, truth, np.sqrt(model.variance(truth))), stated(found))
+            rows.add(f"{row}: not found", name, float(not isinstance(found.model, PoissonGaussian)))
 
 
 def frames(rows: Rows) -> None:
@@ -311,7 +327,19 @@ def _over(found: NoiseEstimate, truth: Array) -> float:
 
 TABLES: dict[str, Callable[[Rows], None]] = {
     f.__name__: f
-    for f in (gaussian, photons, without_offset, frames, rician, correlated, uneven, dense, interpolated, real)
+    for f in (
+        gaussian,
+        photons,
+        without_offset,
+        grounds,
+        frames,
+        rician,
+        correlated,
+        uneven,
+        dense,
+        interpolated,
+        real,
+    )
 }
 
 

@@ -53,6 +53,11 @@ WEAK = 0.1
 EVEN = 1.1
 """Variance of stabilised noise up to which noise that rises little with the brightness is taken for that of photons."""
 
+LEAST_NOISE = 0.55
+"""Variance over that of a model, at least: magnitudes have .7 and more at all brightnesses. A model that was fitted to content, as
+to that of textured pictures with many photons, has .4 and less in their dark.
+"""
+
 RISE, LEAST = 2.0, 1.3
 """Ratio of the variances in bright and dark parts from which noise is taken for that of photons; where it was said to be.
 """
@@ -67,6 +72,10 @@ class Curve:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    def over(self, least: float) -> Curve:
+        """Return the part that is brighter than so much."""
+        return Curve(self.mean[self.mean > least], self.variance[self.mean > least])
 
 
 def curve(blocks: Blocks, near: PoissonGaussian | Speckle | None = None) -> Curve:
@@ -358,6 +367,16 @@ def magnitudes(found: Curve) -> tuple[Rician, float]:
     start = 0.5 * math.log(np.median(found.variance))
     best = Rician(math.exp(minimize_scalar(off, bounds=(start - 1.5, start + 1.5), method="bounded").x))
     return best, misfit(found, best) / 2 / math.sqrt(len(found))
+
+
+def exponent(found: Curve) -> float:
+    """Power of the mean that the variance goes with: 1 for photons, 2 for speckle, 0 where noise is as strong everywhere."""
+    return float(np.polyfit(np.log(found.mean), np.log(np.maximum(found.variance, 1e-30)), 1)[0])
+
+
+def enough(found: Curve, model: Rician) -> bool:
+    """Whether there is nowhere clearly less noise than a model says: content adds to a variance, nothing takes from it."""
+    return bool((found.variance > LEAST_NOISE * model.variance(model.signal(found.mean))).all())
 
 
 def misfit(found: Curve, model: Rician | PoissonGaussian | Speckle) -> float:

@@ -20,6 +20,8 @@ from dip_sci.noise_curve import (
     Skew,
     curve,
     darkest,
+    enough,
+    exponent,
     magnitudes,
     misfit,
     photons,
@@ -81,6 +83,15 @@ UNLIKE = 1.8
 """How many times worse the law of magnitudes may fit the variances than that of photons, which has two more parameters. It fits
 magnitudes at most 1.4 times worse, and photons at least 2.4 times.
 """
+
+STRAIGHT, LINEAR = 0.22, 0.8
+"""Misfit of photons' law, at most, and the power of the mean that the variance of what is lit goes with, at least, where what has
+Rayleigh's law in the dark is photons: up to .21, and .9 and more. Of magnitudes, .7 at most, also where parallel imaging amplifies
+their noise; where more is content than noise it is 1, too, but with a misfit of .25.
+"""
+
+SOME_LIT, SPAN = 3, 1.5
+"""Brightnesses that are lit, and ratio of the brightest to the darkest, from which on a power can be told."""
 
 LIKER, MOSTLY_LIKER = 0.8, 0.7
 """Misfit of speckle's law, over those of photons and of magnitudes, at which it is taken for speckle: 0.4 to 0.9 where there is
@@ -277,15 +288,15 @@ def _pointwise(
     # A camera's offset or read noise given without a gain still says that photons are counted.
     told_of_camera = options.model == "auto" and not (options.offset is options.read_noise is None)
     counted = options.model in ("poisson", "poisson_gaussian") or told_of_camera
-    if options.model in ("auto", "rician") and not counted:
-        dark = _beside_background(planes, seen, shots, step)
-        if dark is not None:
-            return dark
     lowest = float(planes[seen].min())
     if _may_be_counts(options, lowest):
         single = counts(planes, seen, step)
         if single is not None:
             return _Found(single, ": each step of the values is a photon", error=None, alone=True)
+    if options.model in ("auto", "rician") and not counted:
+        dark = _beside_background(planes, seen, shots, options, step)
+        if dark is not None:
+            return dark
     if options.model != "gaussian":
         found = _rising(planes, seen, shots, options, counted=counted, pure=pure, linear=linear)
         if found is not None:
@@ -334,7 +345,7 @@ def _rising(
             return _Found(speckle[0], why, speckle[1])
     if lit is not None:
         photons_too = fitted is not None and misfit(rises, lit[0]) > UNLIKE * misfit(rises, fitted[0])
-        if not photons_too and avoids_zero(planes, seen, lit[0].sigma):
+        if not photons_too and enough(rises, lit[0]) and avoids_zero(planes, seen, lit[0].sigma):
             return _Found(lit[0], f", from {shots.where}; values avoid 0 as magnitudes do", lit[1])
     if fitted is not None and (
         counted
@@ -406,12 +417,16 @@ def _at_least_rounding(found: _Found, step: float) -> _Found:
     return replace(found, model=Gaussian(rounded), why=why)
 
 
-def _beside_background(planes: Array, seen: NDArray[np.bool_], shots: Shots, step: float) -> _Found | None:
+def _beside_background(
+    planes: Array, seen: NDArray[np.bool_], shots: Shots, options: NoiseOptions, step: float
+) -> _Found | None:
     """Find how magnitudes scatter that have a background without signal, or nearly without."""
     empty = background(planes, seen, step)
     if empty is None:
         return None
     blocks = shots.blocks()
+    if options.model == "auto" and _lit_by_photons(Rician(empty.sigma), planes, seen, blocks, options):
+        return None
     bright = blocks[blocks.mean >= LIT * empty.sigma]
     told = len(bright) >= FEWEST // 4
     weaker = told and fine_level(bright) < EMPTY * empty.sigma and max(measured_lags(bright)) < SLIGHT[0]
@@ -420,6 +435,17 @@ def _beside_background(planes: Array, seen: NDArray[np.bool_], shots: Shots, ste
         return _Found(flat[0], f", from {shots.where}: no background is quite empty", flat[1])
     why = ", from the background, which has Rayleigh's law"
     return _Found(Rician(empty.sigma), why, empty.error, whole=True)
+
+
+def _lit_by_photons(
+    empty: Rician, planes: Array, seen: NDArray[np.bool_], blocks: Blocks, options: NoiseOptions
+) -> bool:
+    """Whether noise grows as photons' where there is light: where there are three or four, they scatter by Rayleigh's law, too."""
+    rises = curve(blocks)
+    line = straight(rises, options, float(planes[seen].min()), darkest(planes, seen, rises, blocks))
+    lit = rises.over(LIT * empty.sigma)
+    told = len(lit) >= SOME_LIT and lit.mean[-1] > SPAN * lit.mean[0]
+    return told and line is not None and misfit(rises, line) < STRAIGHT and exponent(lit) > LINEAR
 
 
 def _amplified(

@@ -42,38 +42,6 @@ def test_noise_as_strong_everywhere_is_called_gaussian(seed):
     assert model.sigma == pytest.approx(20, rel=0.05)
 
 
-def dark(edge=160):
-    """Signal from next to nothing to much, and nowhere an empty background."""
-    y, x = np.mgrid[:edge, :edge] / edge
-    return 5 + 300 * x**2 + 20 * np.sin(9 * y) ** 2
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_magnitudes_without_a_background_are_known_by_avoiding_zero(seed):
-    noisy = Rician(15.0).sample(dark(), np.random.default_rng(seed))
-    model = found(noisy).model
-    assert isinstance(model, Rician)
-    assert model.sigma == pytest.approx(15, rel=0.1)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_magnitudes_of_much_darkness_are_not_taken_for_photons(seed):
-    """Their noise, too, is weaker in the dark than where there is signal."""
-    y, x = np.mgrid[:160, :160] / 160
-    noisy = Rician(40.0).sample(5 + 300 * x**4 + 20 * np.sin(9 * y) ** 2, np.random.default_rng(seed))
-    model = found(noisy).model
-    assert isinstance(model, Rician)
-    assert model.sigma == pytest.approx(40, rel=0.06)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("kind", ["negative", "clipped", "absolute"])
-def test_other_noise_near_zero_is_not_taken_for_rician(kind, seed):
-    noisy = dark() + np.random.default_rng(seed).normal(0, 15, dark().shape)
-    seen = {"negative": noisy, "clipped": np.clip(np.rint(noisy), 0, None), "absolute": np.abs(noisy)}[kind]
-    assert not isinstance(found(seen).model, Rician)
-
-
 def lamps(edge=192):
     """Some bright disks, more of them at the right."""
     y, x = np.mgrid[:edge, :edge]
