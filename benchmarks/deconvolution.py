@@ -10,6 +10,8 @@ RL        Richardson (1972), Lucy (1974), up to 300 steps
 TV        the least of ``|A x - y|^2 / 2 + w TV(x)``, by 60 steps of alternating directions
 ========= =================================================================================================
 
+``--too-wide`` says instead how often point spread functions of other widths are told to be too wide.
+
 Pictures and cells are crops of 256 x 256 voxels; *filaments* and *volume* are drawn: threads and points on a dim ground.
 """
 
@@ -27,9 +29,11 @@ from scipy import fft, ndimage
 from benchmarks.classical import row
 from benchmarks.inpainting import picture
 from benchmarks.pairs import pairs
+from dip_sci import noise_estimate
 from dip_sci.functions import deconvolve
 from dip_sci.image import Image
-from dip_sci.recipe import Recipe
+from dip_sci.implied import too_wide
+from dip_sci.recipe import NoiseOptions, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +45,7 @@ CELLS = ("fmd/BPAE_G", "fmd/fish", "w2s/010_0")
 DRAWN = {"filaments": (256, 256), "volume": (32, 96, 96)}
 NOISES = ("100 photons", "1000 photons", "SD 10", "SD 2")
 STEPS, ROUNDS = 300, 60
+TIMES = (0.7, 1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 def main() -> None:
@@ -48,8 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--only", default="", help="images, separated by commas (default: all)")
     parser.add_argument("--preset", default="fast")
+    parser.add_argument("--too-wide", action="store_true")
     options = parser.parse_args()
     only = [name for name in options.only.split(",") if name]
+    if options.too_wide:
+        _print_too_wide([name for name in (*PICTURES, *CELLS, *DRAWN) if not only or name in only])
+        return
     print(row(["image", "blur", "noise", "blurred", "Wiener", "RL", "TV", "ours", "over the best", "s"]))
     print(row(["---"] * 10))
     gains = []
@@ -66,6 +75,25 @@ def main() -> None:
             figures = [f"{value:.2f}" for value in (psnr(seen, truth), *classical, found)]
             print(row([name, blur, noise, *figures, f"{gains[-1]:+.2f}", f"{seconds:.0f}"]), flush=True)
     print(f"\nOver the best of the others: {np.mean(gains):+.2f} dB on average, {min(gains):+.2f} dB at worst.")
+
+
+def _print_too_wide(names: list[str]) -> None:
+    """Ask of each Gaussian how wide it may be; the noise is found on the image."""
+    told: dict[str, list[list[bool]]] = {}
+    for name in names:
+        truth = _truth(name)
+        for blur, noise, _, seen in _observations(name, truth):
+            if not blur.startswith("Gaussian"):
+                continue
+            found = noise_estimate.estimate(seen, np.ones(seen.shape, bool), NoiseOptions(), volume=seen.ndim == 3)
+            variance = float(np.mean(found.variance(seen)))
+            widths = [4.0, 4.0] if truth.ndim == 2 else [6.0, 3.0, 3.0]
+            functions = [_gaussian([times * width for width in widths]) for times in TIMES]
+            told.setdefault(noise, []).append([too_wide(seen, psf, variance) for psf in functions])
+    print(row(["noise", "images", *(f"{times:g} times as wide" for times in TIMES)]))
+    print(row(["---"] * (2 + len(TIMES))))
+    for noise, each in told.items():
+        print(row([noise, str(len(each)), *(str(count) for count in np.sum(each, axis=0))]))
 
 
 def psnr(values: NDArray[Any], truth: Array) -> float:

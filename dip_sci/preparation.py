@@ -372,10 +372,15 @@ class Preparation:
         return self.canvas.with_array(array), clipped
 
     def doubts(self) -> list[str]:
-        """Warn where the noise model is hardly that of the image."""
+        """Warn where the noise model, or what the task was given, is hardly that of the image."""
         if self.constant or not self.task.minds_noise(self.recipe):
             return []
-        return self.noise.doubts(self._stacked(self.found.values), self._stacked(self.found.noisy))
+        stack = self._stacked(self.found.values)
+        found = self.noise.doubts(stack, self._stacked(self.found.noisy))
+        if self.noise.correlated:
+            return found
+        variance = float(np.square(self.noise.strength(self.found.whole(self.found.values))).mean())
+        return found + self.task.doubts(stack, self._stacked(self.task.measured(self.image)), variance)
 
     def rounding(self) -> str | None:
         """Warn where whole numbers are too coarse for what the noise leaves."""

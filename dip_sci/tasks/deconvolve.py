@@ -27,6 +27,9 @@ UNIT = 1e-3
 SYMMETRIC = 1e-3
 """How far a symmetric one's values may differ from their mirror images, over the largest."""
 
+LOOKED_AT = 5
+"""Planes, or volumes, that are asked whether they can have been blurred so."""
+
 
 @dataclass(frozen=True, eq=False)
 class Deconvolve(Task):
@@ -108,6 +111,21 @@ class Deconvolve(Task):
     def blends(self, recipe: Recipe) -> bool:
         """See `Task`: they know nothing of the blur."""
         return False
+
+    def doubts(self, stack: NDArray[Any], seen: NDArray[np.bool_], variance: float) -> list[str]:
+        """See `Task`: whether the blur leaves as much of the image as there is."""
+        from dip_sci.implied import too_wide
+
+        spatial = stack.shape[-self.psf.ndim :]
+        whole = seen.reshape(-1, *spatial).all(axis=tuple(range(1, self.psf.ndim + 1)))
+        planes = stack.reshape(-1, *spatial)[whole]
+        some = planes[:: -(-len(planes) // LOOKED_AT)] if len(planes) else planes
+        if 2 * sum(too_wide(plane.astype(np.float64), self.psf, variance) for plane in some) <= len(some):
+            return []
+        return [
+            "The image holds detail that this point spread function takes away: it is too wide, or there is more noise than "
+            "was found. Detail that was added is not to be relied on. Measure the function anew, or give noise.sigma."
+        ]
 
     def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe, noise: float) -> Operator:
         """See `Task`."""

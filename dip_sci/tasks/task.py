@@ -112,6 +112,18 @@ class Task:
         """Return whether the noise is removed before, by a fit of its own."""
         return False
 
+    def doubts(self, stack: NDArray[Any], seen: NDArray[np.bool_], variance: float) -> list[str]:
+        """Say where what was given is hardly that of the image.
+
+        Parameters
+        ----------
+        stack, seen
+            Values of the image ``(..., *spatial)``, and which of them were measured.
+        variance
+            Of their noise, independent from voxel to voxel; on average.
+        """
+        return []
+
     def operator(self, axes: str, spacing: Sequence[float], recipe: Recipe, noise: float) -> Operator:
         """Return how the image becomes the observation.
 

@@ -22,6 +22,7 @@ LAYERS = [
         "scaling",
         "noise",
         "noise_blocks",
+        "implied",
         "interference",
         "outliers",
         "plain",

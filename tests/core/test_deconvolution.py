@@ -12,6 +12,7 @@ from dip_sci.detection import Detected
 from dip_sci.errors import ImageError, RecipeError
 from dip_sci.functions import deconvolve
 from dip_sci.image import Image
+from dip_sci.implied import too_wide
 from dip_sci.noise import PoissonGaussian
 from dip_sci.problem import Problem
 from dip_sci.recipe import Recipe
@@ -326,3 +327,38 @@ def test_dimensions_that_contradict_each_other_are_refused():
         deconvolve(image, gaussian(1, 5, 5), tiny(generator={"ndim": "3d"}))
     with pytest.raises(RecipeError, match="three dimensions"):
         deconvolve(image, gaussian(1, 3, 5, 5), tiny(generator={"ndim": "2d"}))
+
+
+def blurred(sigma, *shape, noise=1.0, seed=0):
+    """Beads behind a blur, and the noise that came after it."""
+    light = gaussian_filter(beads(*shape), sigma, mode="nearest")
+    return light + np.random.default_rng(seed).normal(0, noise, shape)
+
+
+@pytest.mark.parametrize(("times", "told"), [(0.7, False), (1, False), (1.2, False), (2, True), (3, True)])
+def test_a_point_spread_function_that_is_far_too_wide_is_told_of(times, told):
+    image = Image(blurred(1.7, 128, 128).astype(np.float32), "YX")
+    n = 2 * int(4 * 1.7 * times) + 1
+    notes = deconvolve(image, gaussian(1.7 * times, n, n), tiny()).report.notes
+    assert any("too wide" in note for note in notes) == told, notes
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (60, 200), (8, 64, 64), (20, 48, 48), (40, 40, 40)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_right_one_never_is(shape, seed):
+    """Also where a volume has so few planes that its frequencies along Z run into each other."""
+    sigma = (2.5, 1.3, 1.3)[-len(shape) :]
+    psf = gaussian(sigma, *(2 * int(4 * s) + 1 for s in sigma))
+    assert not too_wide(blurred(sigma, *shape, seed=seed), psf, 1.0)
+    flat = np.random.default_rng(seed).normal(0, 1, shape)
+    assert not too_wide(flat, psf, 1.0)
+
+
+def test_planes_with_holes_are_not_asked_how_wide_it_may_be():
+    values = np.stack([blurred(1.7, 96, 96, seed=seed) for seed in range(2)]).astype(np.float32)
+    values[0, 40, 40] = np.nan
+    notes = deconvolve(Image(values, "TYX"), gaussian(4.0, 33, 33), tiny()).report.notes
+    assert any("too wide" in note for note in notes)
+    values[1, 40, 40] = np.nan
+    notes = deconvolve(Image(values, "TYX"), gaussian(4.0, 33, 33), tiny()).report.notes
+    assert not any("too wide" in note for note in notes)
