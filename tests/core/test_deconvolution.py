@@ -343,6 +343,13 @@ def test_a_point_spread_function_that_is_far_too_wide_is_told_of(times, told):
     assert any("too wide" in note for note in notes) == told, notes
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_it_is_told_of_in_whatever_unit(scale):
+    image = Image((blurred(1.7, 96, 96) * scale).astype(np.float64), "YX")
+    notes = deconvolve(image, gaussian(4.0, 33, 33), tiny()).report.notes
+    assert any("too wide" in note for note in notes)
+
+
 @pytest.mark.parametrize("shape", [(128, 128), (60, 200), (8, 64, 64), (20, 48, 48), (40, 40, 40)])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_right_one_never_is(shape, seed):
