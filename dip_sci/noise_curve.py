@@ -371,7 +371,8 @@ def magnitudes(found: Curve) -> tuple[Rician, float]:
 
 def exponent(found: Curve) -> float:
     """Power of the mean that the variance goes with: 1 for photons, 2 for speckle, 0 where noise is as strong everywhere."""
-    return float(np.polyfit(np.log(found.mean), np.log(np.maximum(found.variance, 1e-30)), 1)[0])
+    variance = np.maximum(found.variance, 1e-9 * found.variance.max())
+    return float(np.polyfit(np.log(found.mean), np.log(variance), 1)[0]) if variance.all() else 0.0
 
 
 def enough(found: Curve, model: Rician) -> bool:

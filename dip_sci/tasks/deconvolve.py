@@ -27,8 +27,8 @@ UNIT = 1e-3
 SYMMETRIC = 1e-3
 """How far a symmetric one's values may differ from their mirror images, over the largest."""
 
-LOOKED_AT = 5
-"""Planes, or volumes, that are asked whether they can have been blurred so."""
+LOOKED_AT, EDGES = 5, {2: 512, 3: 128}
+"""Planes, or volumes, that are asked whether they can have been blurred so, and the edges of what is looked at in their middle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,9 @@ class Deconvolve(Task):
 
         spatial = stack.shape[-self.psf.ndim :]
         whole = seen.reshape(-1, *spatial).all(axis=tuple(range(1, self.psf.ndim + 1)))
-        planes = stack.reshape(-1, *spatial)[whole]
+        edges = [min(n, EDGES[self.psf.ndim]) for n in spatial]
+        middle = tuple(slice((n - edge) // 2, (n + edge) // 2) for n, edge in zip(spatial, edges, strict=True))
+        planes = stack.reshape(-1, *spatial)[(whole, *middle)]
         some = planes[:: -(-len(planes) // LOOKED_AT)] if len(planes) else planes
         if 2 * sum(too_wide(plane.astype(np.float64), self.psf, variance) for plane in some) <= len(some):
             return []

@@ -62,6 +62,8 @@ def test_three_photons_in_the_dark_are_no_magnitude_without_signal(edge, seed):
     read = found(2.0 * np.maximum(photons + rng.normal(0, 0.5, light.shape), 0)).model
     assert isinstance(read, PoissonGaussian)
     assert read.gain == pytest.approx(2, rel=0.2)
+    faint = found(1e-12 * np.maximum(photons + rng.normal(0, 0.5, light.shape), 0)).model
+    assert isinstance(faint, PoissonGaussian)
 
 
 @pytest.mark.parametrize("seed", range(3))
