@@ -41,6 +41,8 @@ thick_5    no        slices of 4 mm of three brains, the mean of four thin ones,
 counts     no        whole photons, at most 1, 3 or 10 a voxel (`counts_1`, `_3`, `_10`), behind the truths of `fmd`, every
                      third of `w2s`, and three grey pictures
 camera     no        the same of 5, 20 or 60 photons at most, read by a camera: 12 grey levels a photon, offset 100, read noise 15
+ground     no        400 or 600 photons at most behind `fmd` and `w2s` stretched to 0, read noise .5, cut off at 0: where there
+                     are three or four in the dark, they scatter as magnitudes without signal do
 ========== ========= ===========================================================================================
 
 A fitted truth is ``a * truth + b`` with `a` and `b` from least squares over the crop: what is left is noise alone, and
@@ -86,7 +88,7 @@ Kind = Literal["white", "counts", "correlated", "rician", "speckle"]
 
 SOFT_TISSUE = (-200.0, 300.0)
 PICTURE_SDS = (25, 5, 10, 15, 50)
-PHOTONS, CAMERA_PHOTONS = (1, 3, 10), (5, 20, 60)
+PHOTONS, CAMERA_PHOTONS, GROUND_PHOTONS = (1, 3, 10), (5, 20, 60), (400, 600)
 FINER = (1.33, 1.5, 2.0)
 CAMERA = ((1.6, -0.45, -0.15), (-0.3, 1.5, -0.2), (-0.05, -0.55, 1.6))
 COUNTED = ("set12/01", "set12/02", "set12/08")
@@ -539,6 +541,15 @@ def _counts(peak: int, root: Path, crop: int | None) -> Iterator[Pair]:
         yield _pair(name, photons, light, crop, kind="counts")
 
 
+def _ground(peak: int, root: Path, crop: int | None) -> Iterator[Pair]:
+    for source in (*_fmd(root, None), *_w2s(root, None)):
+        name = f"ground_{peak}/{source.name.replace('/', '_')}"
+        rng, truth = np.random.default_rng(zlib.crc32(name.encode())), source.truth.astype(np.float64)
+        light = peak * (truth - truth.min()) / np.ptp(truth)
+        noisy = np.maximum(rng.poisson(light) + rng.normal(0, 0.5, light.shape), 0)
+        yield _pair(name, noisy, light, crop, kind="counts")
+
+
 def _series(group: str, root: Path, crop: int | None) -> Iterator[Pair]:
     thick = group.startswith("thick")
     axes, spacing = ("ZYX", (4.0, 1.0, 1.0)) if thick else ("TYX", None)
@@ -589,6 +600,7 @@ GROUPS: dict[str, Callable[[Path, int | None], Iterator[Pair]]] = {
     },
     **{f"counts_{peak}": partial(_counts, peak) for peak in PHOTONS},
     **{f"camera_{peak}": partial(_camera, peak) for peak in CAMERA_PHOTONS},
+    **{f"ground_{peak}": partial(_ground, peak) for peak in GROUND_PHOTONS},
     **{name: partial(_set14, name, add, kind) for name, (add, kind) in SET14.items()},
     **{f"finer_{factor * 10:.0f}": partial(_finer, f"finer_{factor * 10:.0f}", factor) for factor in FINER},
     "set14_turned": _turned,

@@ -163,13 +163,7 @@ class Blur:
     def _spectrum(self, like: Tensor) -> Tensor:
         shape = tuple(like.shape[like.ndim - len(self._axes) :])
         if (shape, like.device) not in self._spectra:
-            # The middle of the point spread function comes to voxel 0, and what is larger than the grid goes round.
-            places = [
-                (torch.arange(n) - r) % size for n, r, size in zip(self._psf.shape, self.reach, shape, strict=True)
-            ]
-            centred = torch.zeros(shape)
-            centred.index_put_(torch.meshgrid(*places, indexing="ij"), self._psf, accumulate=True)
-            self._spectra[shape, like.device] = torch.fft.rfftn(centred).to(like.device)
+            self._spectra[shape, like.device] = transfer(self._psf, shape).to(like.device)
         return self._spectra[shape, like.device]
 
     def _roughness(self, like: Tensor) -> Tensor:
@@ -180,3 +174,20 @@ class Blur:
             frequency = (torch.fft.rfftfreq if axis == -1 else torch.fft.fftfreq)(n, device=like.device)
             total = total + (2 - 2 * torch.cos(2 * torch.pi * frequency)).reshape(-1, *(1,) * (-1 - axis))
         return total.square()
+
+
+def transfer(psf: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return what a blur does to each frequency of a periodic grid, the last axis of half its length.
+
+    Parameters
+    ----------
+    psf
+        Point spread function of odd sizes: its middle comes to voxel 0, and what is larger than the grid goes round.
+    shape
+        Of the grid, with as many axes.
+    """
+    places = [(torch.arange(n) - n // 2) % size for n, size in zip(psf.shape, shape, strict=True)]
+    centred = torch.zeros(tuple(shape))
+    centred.index_put_(torch.meshgrid(*places, indexing="ij"), psf, accumulate=True)
+    found: Tensor = torch.fft.rfftn(centred)
+    return found

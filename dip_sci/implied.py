@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+
+from dip_sci.blur import transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -45,12 +46,14 @@ def too_wide(plane: Array, psf: Array, variance: float) -> bool:
         Of the noise, independent from voxel to voxel; on average.
     """
     from scipy import fft
+    from scipy.ndimage import maximum_filter
 
     window = np.ones(())
     for n in plane.shape:
         window = np.multiply.outer(window, np.hanning(n + 2)[1:-1])
     power = np.abs(fft.rfftn((plane - plane.mean()) * window)) ** 2 / np.square(window).sum()
-    left = _left(psf, plane.shape)
+    clear = np.abs(transfer(torch.from_numpy(psf.astype(np.float32)), plane.shape).numpy())
+    left = maximum_filter(clear, LOBE, mode=(*["wrap"] * (plane.ndim - 1), "mirror"))
     alike = np.square(window).sum() ** 2 / (window**4).sum() / plane.size
     least = np.inf
     for most, fewest in zip((1.0, *LEVELS), (*LEVELS, 0.0), strict=True):
@@ -65,16 +68,3 @@ def too_wide(plane: Array, psf: Array, variance: float) -> bool:
             return True
         least = min(least, max(implied, 0.0)) if content else least
     return False
-
-
-def _left(psf: Array, shape: Sequence[int]) -> Array:
-    """Return what a blur leaves of each frequency of a real transform, or of one that a window mixes with it."""
-    from scipy import fft
-    from scipy.ndimage import maximum_filter
-
-    grid = np.zeros(shape)
-    # Where the function is larger than the grid, it goes round.
-    places = [(np.arange(n) - n // 2) % size for n, size in zip(psf.shape, shape, strict=True)]
-    np.add.at(grid, np.ix_(*places), psf)
-    whole: Array = maximum_filter(np.abs(fft.fftn(grid)), LOBE, mode="wrap")
-    return whole[..., : shape[-1] // 2 + 1]

@@ -34,6 +34,7 @@ from dip_sci.noise_places import at, by_place, is_patchy, over_place
 from dip_sci.noise_spectrum import measured_lags
 from dip_sci.noise_spots import drawn, spots
 from dip_sci.noise_structure import SLIGHT, Structure, holds_content, structure
+from dip_sci.noise_words import describe, spread_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -263,7 +264,7 @@ def estimate(
     if error is not None and error > UNKNOWN:
         within = ", or much weaker (hardly a part of the image is flat; noise.sigma tells it)"
     about_ends = noise_ends.words(piles, allowed=ends is not None)
-    sentence = f"{_describe(model)}{within}{found.why}{_spread_out(spread)}{about_ends}."
+    sentence = f"{describe(model)}{within}{found.why}{spread_out(spread)}{about_ends}."
     if spread is not None and spread.sd_map is not None:
         spread = replace(spread, sd_map=of_each(spread.sd_map, values.shape, frames))
     return NoiseEstimate(model, sentence, spread, error or 0.0, sum(piles.values()), ends)
@@ -425,27 +426,25 @@ def _beside_background(
     if empty is None:
         return None
     blocks = shots.blocks()
-    if options.model == "auto" and _lit_by_photons(Rician(empty.sigma), planes, seen, blocks, options):
+    rises = curve(blocks)
+    line = straight(rises, options, float(planes[seen].min()), darkest(planes, seen, rises, blocks))
+    if options.model == "auto" and line is not None and _lit_by_photons(rises, line, empty.sigma):
         return None
     bright = blocks[blocks.mean >= LIT * empty.sigma]
     told = len(bright) >= FEWEST // 4
     weaker = told and fine_level(bright) < EMPTY * empty.sigma and max(measured_lags(bright)) < SLIGHT[0]
-    flat = _magnitudes(curve(blocks)) if weaker else None
+    flat = _magnitudes(rises) if weaker else None
     if flat is not None and flat[0].sigma < empty.sigma:
         return _Found(flat[0], f", from {shots.where}: no background is quite empty", flat[1])
     why = ", from the background, which has Rayleigh's law"
     return _Found(Rician(empty.sigma), why, empty.error, whole=True)
 
 
-def _lit_by_photons(
-    empty: Rician, planes: Array, seen: NDArray[np.bool_], blocks: Blocks, options: NoiseOptions
-) -> bool:
+def _lit_by_photons(rises: Curve, line: PoissonGaussian, empty: float) -> bool:
     """Whether noise grows as photons' where there is light: where there are three or four, they scatter by Rayleigh's law, too."""
-    rises = curve(blocks)
-    line = straight(rises, options, float(planes[seen].min()), darkest(planes, seen, rises, blocks))
-    lit = rises.over(LIT * empty.sigma)
+    lit = rises.over(LIT * empty)
     told = len(lit) >= SOME_LIT and lit.mean[-1] > SPAN * lit.mean[0]
-    return told and line is not None and misfit(rises, line) < STRAIGHT and exponent(lit) > LINEAR
+    return told and misfit(rises, line) < STRAIGHT and exponent(lit) > LINEAR
 
 
 def _amplified(
@@ -564,37 +563,6 @@ def _scaled(model: Pointwise, factor: float) -> Pointwise:
         return Speckle(model.looks / factor**2, model.read_noise * factor)
     assert isinstance(model, Gaussian | Rician)
     return type(model)(model.sigma * factor)
-
-
-def _describe(model: Pointwise) -> str:
-    if isinstance(model, PoissonGaussian):
-        gain = f"{model.gain:.4g}"
-        words = f"{gain} grey level{'s' * (gain != '1')} per photon, offset {model.offset:.4g}"
-        if isinstance(model, Poisson):
-            return f"Poisson noise: {words}"
-        return f"Poisson-Gaussian noise: {words}, read noise {model.read_noise:.4g}"
-    if isinstance(model, Speckle):
-        return f"Speckle of {model.looks:.4g} looks ({model.looks**-0.5:.1%} of the signal), read noise {model.read_noise:.4g}"
-    assert isinstance(model, Gaussian | Rician)
-    return f"{model.name.capitalize()} noise of standard deviation {model.sigma:.4g}"
-
-
-def _spread_out(found: Structure | None) -> str:
-    """Put into words how the noise is spread."""
-    if found is None:
-        return ""
-    words = ""
-    if found.correlated:
-        words = ", correlated between neighbours (lag-1 autocorrelation {:.2f} along X, {:.2f} along Y)".format(
-            *found.lags
-        )
-    if found.hidden > 1:
-        axis, lag = max(zip("XY", found.lags, strict=True), key=lambda each: each[1])
-        words = f", hardly correlated between neighbours (lag-1 autocorrelation {lag:.2f} along {axis})"
-    if found.sd_map is not None:
-        low, high = np.quantile(found.sd_map, (0.05, 0.95))
-        words += f", between {low:.1f} and {high:.1f} times as strong from place to place"
-    return words
 
 
 def rounding(seen: Array) -> float:

@@ -377,10 +377,13 @@ class Preparation:
             return []
         stack = self._stacked(self.found.values)
         found = self.noise.doubts(stack, self._stacked(self.found.noisy))
-        if self.noise.correlated or not self.task.sharpens:
+        if self.noise.correlated:
             return found
-        sd = self.noise.strength(self.found.whole(self.found.values)).astype(np.float64)
-        variance = float(np.square(sd).mean())
+
+        def variance() -> float:
+            sd = self.noise.strength(self.found.whole(self.found.values)).astype(np.float64)
+            return float(np.square(sd).mean())
+
         return found + self.task.doubts(stack, self._stacked(self.task.measured(self.image)), variance)
 
     def rounding(self) -> str | None:

@@ -13,7 +13,7 @@ from dip_sci.region import length
 from dip_sci.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -112,7 +112,7 @@ class Deconvolve(Task):
         """See `Task`: they know nothing of the blur."""
         return False
 
-    def doubts(self, stack: NDArray[Any], seen: NDArray[np.bool_], variance: float) -> list[str]:
+    def doubts(self, stack: NDArray[Any], seen: NDArray[np.bool_], variance: Callable[[], float]) -> list[str]:
         """See `Task`: whether the blur leaves as much of the image as there is."""
         from dip_sci.implied import too_wide
 
@@ -122,7 +122,8 @@ class Deconvolve(Task):
         middle = tuple(slice((n - edge) // 2, (n + edge) // 2) for n, edge in zip(spatial, edges, strict=True))
         planes = stack.reshape(-1, *spatial)[(whole, *middle)]
         some = planes[:: -(-len(planes) // LOOKED_AT)] if len(planes) else planes
-        if 2 * sum(too_wide(plane.astype(np.float64), self.psf, variance) for plane in some) <= len(some):
+        power = variance()
+        if 2 * sum(too_wide(plane.astype(np.float64), self.psf, power) for plane in some) <= len(some):
             return []
         return [
             "The image holds detail that this point spread function takes away: it is too wide, or there is more noise than "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     import numpy as np
@@ -112,7 +112,7 @@ class Task:
         """Return whether the noise is removed before, by a fit of its own."""
         return False
 
-    def doubts(self, stack: NDArray[Any], seen: NDArray[np.bool_], variance: float) -> list[str]:
+    def doubts(self, stack: NDArray[Any], seen: NDArray[np.bool_], variance: Callable[[], float]) -> list[str]:
         """Say where what was given is hardly that of the image.
 
         Parameters
@@ -120,7 +120,7 @@ class Task:
         stack, seen
             Values of the image ``(..., *spatial)``, and which of them were measured.
         variance
-            Of their noise, independent from voxel to voxel; on average.
+            Returns that of their noise, independent from voxel to voxel; on average.
         """
         return []
 
