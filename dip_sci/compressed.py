@@ -58,13 +58,16 @@ class Packed:
     header
         See `Header`.
     weights
-        All weights of the network, one after another; float16 or float32.
+        All weights of the network, one after another; float16, float32, or codes of 8 bits.
+    steps
+        What a code of 1 stands for, tensor by tensor, float32; ``None`` where the weights are no codes.
     unmeasured
         Boolean, of the image's shape: voxels without a measurement; ``None`` for none.
     """
 
     header: Header
     weights: NDArray[Any]
+    steps: NDArray[np.float32] | None
     unmeasured: NDArray[np.bool_] | None
 
     def to_bytes(self) -> bytes:
@@ -73,6 +76,8 @@ class Packed:
             "header": np.frombuffer(self.header.model_dump_json().encode(), np.uint8),
             "weights": self.weights,
         }
+        if self.steps is not None:
+            parts["steps"] = self.steps
         if self.unmeasured is not None:
             parts["unmeasured"] = np.packbits(self.unmeasured)
         buffer = io.BytesIO()
@@ -102,10 +107,10 @@ class Packed:
             raise ReadError(
                 "This is no file of dip-sci compress, or it is damaged: copy it again, or compress the scan again."
             ) from error
-        _check(header, weights, len(content))
-        unmeasured = parts.get("unmeasured")
+        steps, unmeasured = parts.get("steps"), parts.get("unmeasured")
+        _check(header, weights, steps, len(content))
         if unmeasured is None:
-            return cls(header, weights, None)
+            return cls(header, weights, steps, None)
         count = int(np.prod(header.shape, dtype=object))
         if (
             unmeasured.dtype != np.uint8
@@ -113,7 +118,7 @@ class Packed:
             or (header.filling is None and "int" in header.dtype)
         ):
             raise ReadError("The file's mask of unmeasured voxels does not fit its image: the file is damaged.")
-        return cls(header, weights, np.unpackbits(unmeasured, count=count).astype(bool).reshape(header.shape))
+        return cls(header, weights, steps, np.unpackbits(unmeasured, count=count).astype(bool).reshape(header.shape))
 
 
 def _parts(content: bytes) -> dict[str, NDArray[Any]]:
@@ -123,7 +128,7 @@ def _parts(content: bytes) -> dict[str, NDArray[Any]]:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             limit = MOST_HEADER if name == "header" else ABSURD * len(content)
-            if name not in ("header", "weights", "unmeasured") or name in found or info.file_size > limit:
+            if name not in ("header", "weights", "steps", "unmeasured") or name in found or info.file_size > limit:
                 raise ValueError(name)
             with archive.open(info) as file:
                 raw = io.BytesIO(file.read(info.file_size))
@@ -140,7 +145,7 @@ def _parts(content: bytes) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _check(header: Header, weights: NDArray[Any], size: int) -> None:
+def _check(header: Header, weights: NDArray[Any], steps: NDArray[Any] | None, size: int) -> None:
     sizes = dict(zip(header.axes, header.shape, strict=False))
     spatial = {"Y", "X"} | ({"Z"} if header.spatial == "ZYX" else set())
     groups = sizes.get("C", 1) * sizes.get("S", 1)
@@ -150,9 +155,12 @@ def _check(header: Header, weights: NDArray[Any], size: int) -> None:
         and (header.affine is None or len(header.affine) == 4)
         and len(header.centre) == len(header.scale) == groups
     )
-    if not fits or weights.ndim != 1 or weights.dtype not in (np.float16, np.float32):
+    stored = (np.float16, np.float32) if steps is None else (np.int8,)
+    if not fits or weights.ndim != 1 or weights.dtype not in stored:
         raise ReadError("The file's description of its image contradicts itself: the file is damaged.")
-    if not np.isfinite(weights).all():
+    if steps is not None and (steps.ndim != 1 or steps.dtype != np.float32):
+        raise ReadError("The file's steps of its codes are no row of numbers: the file is damaged.")
+    if not (np.isfinite(weights).all() and (steps is None or np.isfinite(steps).all())):
         raise ReadError("The file holds weights that are no numbers: it is damaged.")
     claimed = int(np.prod(header.shape, dtype=object)) * np.dtype(header.dtype).itemsize
     if claimed > ABSURD * size:

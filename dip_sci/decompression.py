@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dip_sci.coded import decoded
 from dip_sci.compressed import Packed
 from dip_sci.errors import ReadError
 from dip_sci.generators.deep_decoder import DeepDecoder, coarsest
@@ -139,7 +140,16 @@ def _loaded(packed: Packed) -> nn.Module:
         )
     with torch.random.fork_rng(devices=[]):
         network = network_of(header)
-    flat, at = torch.from_numpy(packed.weights.astype(np.float32)), 0
+    sizes = [p.numel() for p in network.parameters()]
+    if packed.steps is None:
+        weights = packed.weights.astype(np.float32)
+    elif len(packed.steps) == len(sizes):
+        weights = decoded(packed.weights, packed.steps, sizes)
+    else:
+        raise ReadError(
+            f"The file holds steps for {len(packed.steps)} tensors, and its network has {len(sizes)}: the file is damaged."
+        )
+    flat, at = torch.from_numpy(weights), 0
     for p in network.parameters():
         p.data = flat[at : at + p.numel()].view_as(p).clone()
         at += p.numel()

@@ -19,7 +19,7 @@ def compress(
     *,
     output: Output,
     factor: float = 8.0,
-    weights: Literal["float16", "float32"] = "float16",
+    weights: Literal["int8", "float16", "float32"] = "int8",
     steps: int = 2000,
     seed: int = 0,
     device: str = "auto",
@@ -39,7 +39,7 @@ def compress(
     factor
         How many times smaller than the scan's values the file is to be.
     weights
-        Type of the stored weights: float16, or float32 for a narrower network stored exactly.
+        Type of the stored weights: int8, rounded as the network has learned to bear, or float16 or float32 for a narrower one.
     steps
         Steps of the fit.
     seed

@@ -34,6 +34,7 @@ LAYERS = [
         "scratch",
         "io",
         "compressed",
+        "coded",
         "patch_noise",
     ],
     [

@@ -14,9 +14,10 @@ from scenes import scene
 from skimage.transform import resize
 
 import dip_sci
+from dip_sci.coded import Rounded, decoded, encoded
 from dip_sci.compressed import Packed
 from dip_sci.compression import compress, iter_compress
-from dip_sci.decompression import decompress
+from dip_sci.decompression import decompress, fixed_input, network_of
 from dip_sci.errors import ImageError, ReadError, RecipeError, WriteError
 from dip_sci.image import Image, Source
 
@@ -89,9 +90,48 @@ def test_at_equal_size_it_beats_plain_downsampling():
 
 
 def test_stored_weights_may_be_exact():
-    half, whole = (quick(IMAGES["plane"], weights=w, factor=2.0) for w in ("float16", "float32"))
-    assert Packed.from_bytes(whole.content).weights.dtype == np.float32
-    assert whole.width < half.width
+    found = [quick(IMAGES["plane"], weights=w, factor=2.0) for w in ("int8", "float16", "float32")]
+    assert [Packed.from_bytes(f.content).weights.dtype.name for f in found] == ["int8", "float16", "float32"]
+    assert found[0].width > 1.3 * found[1].width
+    assert found[1].width > 1.3 * found[2].width
+
+
+def test_rounded_weights_stand_for_more_than_exact_ones_in_as_many_bytes():
+    image = Image(stored(scene(128, 128), np.uint8), "YX")
+    rounded, exact = (compress(image, weights=w, steps=600, device="cpu") for w in ("int8", "float16"))
+    assert min(rounded.factor, exact.factor) >= 8
+    assert rounded.psnr > exact.psnr + 0.5
+
+
+def test_rounded_weights_are_those_that_the_file_keeps_and_learn_as_if_exact():
+    header = Packed.from_bytes(packed()).header
+    network = network_of(header)
+    z = torch.from_numpy(fixed_input(header))
+    near = Rounded(network)
+    expected = near(z)
+    expected.sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.head.parameters())
+    back = decoded(*encoded(network.parameters()), [p.numel() for p in network.parameters()])
+    exact = torch.nn.utils.parameters_to_vector(network.parameters()).detach().numpy()
+    assert 0 < np.abs(back - exact).max() <= np.abs(exact).max() / 254
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(back), network.parameters())
+    assert torch.equal(network(z), expected)
+
+
+def test_steps_that_do_not_fit_the_network_are_refused():
+    with np.load(io.BytesIO(packed())) as file:
+        parts = dict(file)
+    for steps in (
+        parts["steps"][:-1],
+        parts["steps"][None],
+        parts["steps"].astype(np.float64),
+        parts["steps"] * np.nan,
+        None,
+    ):
+        out = io.BytesIO()
+        np.savez(out, **{name: part for name, part in (parts | {"steps": steps}).items() if part is not None})
+        with pytest.raises(ReadError, match="damaged"):
+            decompress(out.getvalue())
 
 
 def test_what_was_not_measured_stays_so():
@@ -146,7 +186,7 @@ def test_torchs_random_state_is_left_alone():
         ),
         (IMAGES["plane"], {"factor": 0.0}, RecipeError, "factor must be positive, found 0"),
         (IMAGES["plane"], {"factor": float("nan")}, RecipeError, "factor must be positive"),
-        (IMAGES["plane"], {"weights": "int8"}, RecipeError, "not as int8"),
+        (IMAGES["plane"], {"weights": "int4"}, RecipeError, "not as int4"),
         (IMAGES["plane"], {"steps": 0}, RecipeError, "found 0 and 0"),
         (IMAGES["plane"], {"device": "cuda:63"}, RecipeError, "cuda:63"),
     ],
@@ -182,7 +222,7 @@ def changed(content, **header):
     with np.load(io.BytesIO(content)) as parts:
         said = json.loads(parts["header"].tobytes()) | header
         out = io.BytesIO()
-        np.savez(out, header=np.frombuffer(json.dumps(said).encode(), np.uint8), weights=parts["weights"])
+        np.savez(out, **(dict(parts) | {"header": np.frombuffer(json.dumps(said).encode(), np.uint8)}))
     return out.getvalue()
 
 
