@@ -33,6 +33,9 @@ OUT = Path(__file__).parent.parent / "out" / "paper"
 LIGHT = {"channels": [16, 32, 64, 128, 128], "skip_channels": [4]}
 """A twelfth of the work of the paper's network (methods: forward multiplications): what quick forms fit."""
 
+CLEAN = {"noise": {"model": "auto"}}
+"""Of what is observed without noise: to name a model has it looked for, and taken out first."""
+
 
 @dataclass(frozen=True)
 class Form:

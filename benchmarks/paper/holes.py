@@ -61,7 +61,7 @@ def main() -> None:
         broken = np.where(missing[..., None], 128, truth)
         pictures = [("observed", broken)]
         for label, changes in architectures(form.quick).items():
-            base = form.recipe(steps=(250, 3001)).model_dump(exclude_unset=True)
+            base = form.recipe(common.CLEAN, steps=(250, 3001)).model_dump(exclude_unset=True)
             base["generator"] = {"kind": "hourglass", "output": "sigmoid"}
             recipe = type(form.default()).parse(base).merged(changes)
             found, seconds = common.timed(

@@ -43,7 +43,9 @@ def compared(
     axis = -1 if truth.ndim == 3 else None
     biharmonic = 255 * inpaint_biharmonic(broken / 255, missing, channel_axis=axis)
     classic, slow = common.timed(
-        lambda: inpaint(image, missing, form.recipe(changes, kept, {"stop": {"rule": "fixed"}}, steps=steps))
+        lambda: inpaint(
+            image, missing, form.recipe(common.CLEAN, changes, kept, {"stop": {"rule": "fixed"}}, steps=steps)
+        )
     )
     ours, quick = common.timed(lambda: inpaint(image, missing, form.default(**kept)))
     found = {"biharmonic": biharmonic, "classic prior": classic, "ours": ours}
