@@ -436,6 +436,11 @@ def _hot(truth: NDArray[Any], rng: np.random.Generator, share: float) -> NDArray
     return _white(truth, rng, 15) + hot * rng.uniform(100, 1000, truth.shape)
 
 
+def _columns(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """White noise, and columns with offsets of their own."""
+    return _white(truth, rng, 10) + rng.normal(0, 6, (1, truth.shape[1]))
+
+
 def _heavy(truth: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     """Noise of Student's law with three degrees of freedom, of standard deviation 15."""
     return truth + 15 / math.sqrt(3) * rng.standard_t(3, truth.shape)
@@ -578,6 +583,7 @@ SET14: dict[str, tuple[Callable[[NDArray[Any], np.random.Generator], NDArray[Any
     "set14_hot": (partial(_hot, share=0.002), "white"),
     "set14_hotter": (partial(_hot, share=0.01), "white"),
     "set14_heavy": (_heavy, "white"),
+    "set14_columns": (_columns, "white"),
     "set14_photons": (_photons, "counts"),
     "set14_speckled": (_speckled, "speckle"),
 }

@@ -78,7 +78,8 @@ class NoiseOptions(_Group):
     spatial: Literal["auto", "independent", "correlated"] = "auto"
     """Whether neighbouring voxels share noise; `auto`: as measured."""
     interference: Literal["auto", "keep"] = "auto"
-    """Faint stripes along rows or columns that electric hum leaves all over a scanned image: `auto` takes them out."""
+    """Faint stripes along rows or columns, of electric hum all over a scanned image or of detectors in which each line has an
+    offset of its own: `auto` takes them out."""
     outliers: Literal["auto", "keep"] = "auto"
     """Single voxels, or pairs, that stand out from all around them by more than noise explains (hot and dead pixels, cosmic
     rays): `auto` fills them in from what is around them."""

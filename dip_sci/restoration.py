@@ -28,7 +28,7 @@ class Report:
         Why, for each option that was decided here.
     noise
         One sentence per channel and colour sample (where these share noise, one that says so, and one per mixture of them), and one
-        on electric interference where there is some.
+        each on offsets of lines and electric interference where there are some.
     reason
         Why the fit stopped.
     steps, best_step

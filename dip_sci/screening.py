@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dip_sci import findings, interference, noise_frames, outliers, plain
+from dip_sci import findings, interference, noise_frames, offsets, outliers, plain
 from dip_sci.errors import ImageError
 from dip_sci.guided import RADII, guided
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dip_sci.image import Image
     from dip_sci.interference import Tone
     from dip_sci.layout import Layout
+    from dip_sci.offsets import Offsets
     from dip_sci.recipe import Recipe
     from dip_sci.tasks import Task
 
@@ -62,8 +63,8 @@ class Screening:
         Which of them lie in whole areas of one value, without noise.
     noise
         What was found of the noise: of each channel and colour sample, or of mixtures of these.
-    interference
-        Electric hum that was taken out.
+    offsets, interference
+        Columns and rows with offsets of their own, and electric hum, that were taken out.
     outliers
         Share of the voxels that no noise explains: they count as missing, and are restored by what is around them.
     in_time
@@ -105,7 +106,8 @@ class Screening:
     @property
     def sentences(self) -> tuple[str, ...]:
         """What was found, in words."""
-        hum = [interference.describe(self.interference)] if self.interference else []
+        hum = [offsets.describe(self.offsets)] if self.offsets else []
+        hum += [interference.describe(self.interference)] if self.interference else []
         stray = [outliers.describe(self.outliers)] if self.outliers > 0 else []
         share = self.plain.sum() / self._measured.sum()
         areas = [plain.describe(float(share))] if share > plain.TOLD else []
@@ -129,6 +131,7 @@ class Screening:
     def _begin(self, image: Image, measured: NDArray[np.bool_]) -> None:
         """Take what is no noise out of an image, but for outliers."""
         self.values, self.explained = as_float(image.array), measured
+        self.offsets: list[Offsets] = []
         self.interference: list[Tone] = []
         self._colours = tuple(
             slice(0, n - 1) if a == "S" and n in (2, 4) else slice(None)
@@ -142,8 +145,10 @@ class Screening:
         self.plain = self.unstacked(np.reshape(areas, stack.shape))
         if self._recipe.noise.interference == "keep":
             return
-        cleaned, self.interference = interference.take_out(stack, seen)
-        if self.interference:
+        # First, as offsets are there at all frequencies, of which some stand out.
+        level, self.offsets = offsets.take_out(stack, seen)
+        cleaned, self.interference = interference.take_out(level, seen)
+        if cleaned is not stack:
             self._replace(cleaned)
 
     def _find_noise(self, measured: NDArray[np.bool_], frames: int) -> None:

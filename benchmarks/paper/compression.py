@@ -52,7 +52,11 @@ def images(*, quick: bool) -> dict[str, Image]:
         values = common.crop(common.picture(f"cset9/{name}"), 128 if quick else None)
         found[name.partition(".")[0].removeprefix("image_")] = Image(values.astype(np.uint8), "YXS")
     for name in SCANS:
-        found[name.rpartition("/")[2].partition(".")[0]] = dip_sci.read(SAMPLES / name)
+        scan = dip_sci.read(SAMPLES / name)
+        edge = 48 if scan.size_of("Z") > 1 else 128
+        spare = [max(n - edge, 0) // 2 if quick else 0 for n in scan.shape]
+        values = scan.array[tuple(slice(k, n - k) for k, n in zip(spare, scan.shape, strict=True))]
+        found[name.rpartition("/")[2].partition(".")[0]] = Image(values, scan.axes, scan.spacing, scan.units)
     return found
 
 

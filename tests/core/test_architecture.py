@@ -23,6 +23,7 @@ LAYERS = [
         "noise",
         "noise_blocks",
         "interference",
+        "offsets",
         "outliers",
         "plain",
         "layout",

@@ -1,0 +1,175 @@
+"""Offsets of columns and of rows, as the amplifiers of a camera and detectors that read line by line leave them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+SMALLEST = 128
+"""Edge of the planes from which on offsets can be told from content."""
+
+BANDS = 8
+"""Parts along the lines whose offsets are compared."""
+
+CLEAR = 6.0
+"""What the bands' offsets have in common, over its standard error, from which on it is no chance."""
+
+STEP, CHANCE = -0.5, (0.05, 2.0)
+"""Correlation of one step from line to line with the next where each line has an offset of its own (with the next but one: 0), and
+how far from both it may be: at most so much, and so much over the root of the number of lines.
+"""
+
+EVERYWHERE = 0.75
+"""What the two halves of the lines have in common, over what alternate bands have, at least: content is local."""
+
+HIGH = 4.0
+"""Steps beyond so many standard deviations are cut off there: borders are rare and high, offsets nearly normal."""
+
+FAINTEST, LOUDEST = 0.1, 1.5
+"""Offsets over the standard deviation of the noise: weaker ones do not matter, stronger ones count as content."""
+
+SMOOTH = 32.0
+"""Lines in a period of what is taken for content's own shades and left."""
+
+AROUND, MORE = 17, 1.5
+"""Frequencies whose power is averaged, and what it is over that of offsets where content begins."""
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Offsets of a plane's lines.
+
+    Attributes
+    ----------
+    along
+        Axis that the lines run along.
+    strength
+        Standard deviation of the offsets over that of the noise.
+    """
+
+    along: str
+    strength: float
+
+
+def take_out(planes: Array, seen: NDArray[np.bool_]) -> tuple[Array, list[Offsets]]:
+    """Remove the offsets of columns and of rows from planes.
+
+    They count as such where they are the same all along the lines, independent from line to line and weaker than the noise:
+    what content has in common along a whole line is smooth, or rare and high.
+
+    Parameters
+    ----------
+    planes
+        ``(*batch, Y, X)``, floating point.
+    seen
+        Which voxels were measured, of the same shape; planes with holes are left alone.
+
+    Returns
+    -------
+    planes, offsets
+        The very array that was given where there are none; what was found in all planes.
+    """
+    if min(planes.shape[-2:]) < SMALLEST:
+        return planes, []
+    found, cleaned = [], planes
+    for at in np.ndindex(planes.shape[:-2]):
+        if not seen[at].all():
+            continue
+        plane = planes[at].astype(np.float64)
+        for along in "YX":
+            lines = plane.T if along == "Y" else plane
+            offsets = _offsets(np.ascontiguousarray(lines))
+            if offsets is None:
+                continue
+            strength, each = offsets
+            lines -= each[:, None]
+            cleaned = planes.copy() if cleaned is planes else cleaned
+            cleaned[at] = plane
+            found.append(Offsets(along, strength))
+    return cleaned, found
+
+
+def describe(found: Sequence[Offsets]) -> str:
+    """Put what was taken out into words."""
+    words = {"Y": "columns", "X": "rows"}
+    which = " and ".join(words[along] for along in "YX" if any(one.along == along for one in found))
+    strongest = max(one.strength for one in found)
+    return (
+        f"Whole {which} are brighter or darker than those beside them, as detectors leave them, by {strongest:.2g} times the "
+        "noise's standard deviation; that is taken out first, unless noise.interference is keep."
+    )
+
+
+def _offsets(lines: Array) -> tuple[float, Array] | None:
+    """Find the offsets of lines along the second axis: their strength over the noise, and one for each line."""
+    steps = np.diff(lines, axis=0)
+    bands = np.stack([_middle(part) for part in np.array_split(steps, BANDS, axis=1)])
+    whole = bands.mean(axis=0)
+    noise, highest = _sd(steps - whole[:, None]) / math.sqrt(2), HIGH * _sd(whole)
+    if min(noise, highest) == 0:
+        return None
+    cut = np.clip(bands, -highest, highest)
+    even, odd = cut[::2].mean(axis=0), cut[1::2].mean(axis=0)
+    common, following, beyond = _in_common(even, odd)
+    in_halves, *_ = _in_common(cut[: BANDS // 2].mean(axis=0), cut[BANDS // 2 :].mean(axis=0))
+    chance = float(np.var(even - odd)) / 2 / math.sqrt(whole.size)
+    if common < CLEAR * chance or in_halves < EVERYWHERE * common:
+        return None
+    if max(abs(following - STEP * common), abs(beyond)) > (CHANCE[0] + CHANCE[1] / math.sqrt(whole.size)) * common:
+        return None
+    variance = common / 2
+    if not FAINTEST * noise < math.sqrt(variance) <= LOUDEST * noise:
+        return None
+    # A border of content is high, or differs from band to band: what step is in it is not known.
+    apart = bands.var(axis=0, ddof=1) / BANDS
+    known = np.abs(whole) <= highest
+    weights = known * variance / np.maximum(apart, np.median(apart))
+    return math.sqrt(variance) / noise, _summed(whole, weights, variance)
+
+
+def _in_common(one: Array, other: Array) -> tuple[float, float, float]:
+    """Covariance of two rows of steps: of each with the same, the next, and the next but one."""
+    return (
+        float(np.mean(one * other)),
+        float(np.mean(one[1:] * other[:-1] + one[:-1] * other[1:])) / 2,
+        float(np.mean(one[2:] * other[:-2] + one[:-2] * other[2:])) / 2,
+    )
+
+
+def _summed(steps: Array, weights: Array, variance: float) -> Array:
+    """Return the likeliest offsets of a variance, of steps each known to its weight over that, without what content adds to them."""
+    from scipy import fft
+    from scipy.linalg import solveh_banded
+    from scipy.ndimage import uniform_filter1d
+
+    # (D' W D + 1) d = D' W steps, with D the differences.
+    flow = weights * steps
+    banded = np.stack([np.append(0, -weights), 1 + np.append(0, weights) + np.append(weights, 0)])
+    found = fft.dct(solveh_banded(banded, np.append(0, flow) - np.append(flow, 0)), norm="ortho")
+    # Independent offsets are as strong at all frequencies. What is stronger there is content.
+    power = uniform_filter1d(found**2, AROUND)
+    keep = np.minimum(1, MORE * variance / np.maximum(power, 1e-300)) ** 2
+    keep[: math.ceil(2 * found.size / SMOOTH)] = 0
+    offsets: Array = fft.idct(keep * found, norm="ortho")
+    return offsets
+
+
+def _middle(values: Array) -> Array:
+    """Return the mean of the middle half of each row: borders of content hardly move it."""
+    low, high = values.shape[1] // 4, values.shape[1] - values.shape[1] // 4
+    middle: Array = np.partition(values, (low, high - 1), axis=1)[:, low:high].mean(axis=1)
+    return middle
+
+
+def _sd(values: Array) -> float:
+    return float(np.median(np.abs(values))) / 0.6745
