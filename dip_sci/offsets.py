@@ -33,7 +33,7 @@ EVERYWHERE = 0.75
 """What the two halves of the lines have in common, over what alternate bands have, at least: content is local."""
 
 HIGH = 4.0
-"""Steps beyond so many standard deviations are cut off there: borders are rare and high, offsets nearly normal."""
+"""Steps beyond so many standard deviations are borders of content, which are rare and high; offsets are nearly normal."""
 
 FAINTEST, LOUDEST = 0.1, 1.5
 """Offsets over the standard deviation of the noise: weaker ones do not matter, stronger ones count as content."""
@@ -118,10 +118,11 @@ def _offsets(lines: Array) -> tuple[float, Array] | None:
     noise, highest = _sd(steps - whole[:, None]) / math.sqrt(2), HIGH * _sd(whole)
     if min(noise, highest) == 0:
         return None
-    cut = np.clip(bands, -highest, highest)
-    even, odd = cut[::2].mean(axis=0), cut[1::2].mean(axis=0)
-    common, following, beyond = _in_common(even, odd)
-    in_halves, *_ = _in_common(cut[: BANDS // 2].mean(axis=0), cut[BANDS // 2 :].mean(axis=0))
+    known = np.abs(whole) <= highest
+    within = np.where(known, np.clip(bands, -highest, highest), 0)
+    even, odd = within[::2].mean(axis=0), within[1::2].mean(axis=0)
+    common, following, beyond = (_in_common(even, odd, known, apart) for apart in range(3))
+    in_halves = _in_common(within[: BANDS // 2].mean(axis=0), within[BANDS // 2 :].mean(axis=0), known)
     chance = float(np.var(even - odd)) / 2 / math.sqrt(whole.size)
     if common < CLEAR * chance or in_halves < EVERYWHERE * common:
         return None
@@ -130,20 +131,17 @@ def _offsets(lines: Array) -> tuple[float, Array] | None:
     variance = common / 2
     if not FAINTEST * noise < math.sqrt(variance) <= LOUDEST * noise:
         return None
-    # A border of content is high, or differs from band to band: what step is in it is not known.
-    apart = bands.var(axis=0, ddof=1) / BANDS
-    known = np.abs(whole) <= highest
-    weights = known * variance / np.maximum(apart, np.median(apart))
+    # Of a border, high or another from band to band, it is not known what step is in it.
+    error = bands.var(axis=0, ddof=1) / BANDS
+    weights = known * variance / np.maximum(error, np.median(error))
     return math.sqrt(variance) / noise, _summed(whole, weights, variance)
 
 
-def _in_common(one: Array, other: Array) -> tuple[float, float, float]:
-    """Covariance of two rows of steps: of each with the same, the next, and the next but one."""
-    return (
-        float(np.mean(one * other)),
-        float(np.mean(one[1:] * other[:-1] + one[:-1] * other[1:])) / 2,
-        float(np.mean(one[2:] * other[:-2] + one[:-2] * other[2:])) / 2,
-    )
+def _in_common(one: Array, other: Array, known: NDArray[np.bool_], apart: int = 0) -> float:
+    """Covariance of two rows of steps, 0 where they are not known, so many lines apart."""
+    n = len(one) - apart
+    both = int(np.count_nonzero(known[:n] & known[apart:]))
+    return float(np.sum(one[:n] * other[apart:] + other[:n] * one[apart:])) / (2 * both if both else 1)
 
 
 def _summed(steps: Array, weights: Array, variance: float) -> Array:
