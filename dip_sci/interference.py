@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dip_sci import planewise
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -97,18 +99,7 @@ def take_out(planes: Array, seen: NDArray[np.bool_]) -> tuple[Array, list[Tone]]
     planes, tones
         The very array that was given where there is none; the tones of all planes.
     """
-    if min(planes.shape[-2:]) < SMALLEST:
-        return planes, []
-    found, cleaned = [], planes
-    for at in np.ndindex(planes.shape[:-2]):
-        if not seen[at].all():
-            continue
-        tones, rest = _without(planes[at].astype(np.float64))
-        if tones:
-            cleaned = planes.copy() if cleaned is planes else cleaned
-            cleaned[at] = rest
-            found += tones
-    return cleaned, found
+    return planewise.take_out(planes, seen, SMALLEST, _without)
 
 
 def describe(tones: Sequence[Tone]) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dip_sci import planewise
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,7 +26,7 @@ BANDS = 8
 CLEAR = 6.0
 """What the bands' offsets have in common, over its standard error, from which on it is no chance."""
 
-STEP, CHANCE = -0.5, (0.05, 2.0)
+STEP, CHANCE = -0.5, (0.05, 2.8)
 """Correlation of one step from line to line with the next where each line has an offset of its own (with the next but one: 0), and
 how far from both it may be: at most so much, and so much over the root of the number of lines.
 """
@@ -79,24 +81,7 @@ def take_out(planes: Array, seen: NDArray[np.bool_]) -> tuple[Array, list[Offset
     planes, offsets
         The very array that was given where there are none; what was found in all planes.
     """
-    if min(planes.shape[-2:]) < SMALLEST:
-        return planes, []
-    found, cleaned = [], planes
-    for at in np.ndindex(planes.shape[:-2]):
-        if not seen[at].all():
-            continue
-        plane = planes[at].astype(np.float64)
-        for along in "YX":
-            lines = plane.T if along == "Y" else plane
-            offsets = _offsets(np.ascontiguousarray(lines))
-            if offsets is None:
-                continue
-            strength, each = offsets
-            lines -= each[:, None]
-            cleaned = planes.copy() if cleaned is planes else cleaned
-            cleaned[at] = plane
-            found.append(Offsets(along, strength))
-    return cleaned, found
+    return planewise.take_out(planes, seen, SMALLEST, _without)
 
 
 def describe(found: Sequence[Offsets]) -> str:
@@ -108,6 +93,17 @@ def describe(found: Sequence[Offsets]) -> str:
         f"Whole {which} are brighter or darker than those beside them, as detectors leave them, by {strongest:.2g} times the "
         "noise's standard deviation; that is taken out first, unless noise.interference is keep."
     )
+
+
+def _without(plane: Array) -> tuple[list[Offsets], Array]:
+    found = []
+    for along, lines in (("Y", plane.T), ("X", plane)):
+        offsets = _offsets(np.ascontiguousarray(lines))
+        if offsets is not None:
+            strength, each = offsets
+            lines -= each[:, None]
+            found.append(Offsets(along, strength))
+    return found, plane
 
 
 def _offsets(lines: Array) -> tuple[float, Array] | None:
@@ -133,7 +129,7 @@ def _offsets(lines: Array) -> tuple[float, Array] | None:
         return None
     # Of a border, high or another from band to band, it is not known what step is in it.
     error = bands.var(axis=0, ddof=1) / BANDS
-    weights = known * variance / np.maximum(error, np.median(error))
+    weights = known * variance / np.maximum(error, max(float(np.median(error)), 1e-6 * variance))
     return math.sqrt(variance) / noise, _summed(whole, weights, variance)
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 # From low to high: a room knows only rooms above this line's, never its neighbours on the same line.
 LAYERS = [
     ["errors", "interruption", "lazy"],
-    ["image", "logs", "progress"],
+    ["image", "logs", "progress", "planewise"],
     [
         "recipe",
         "scaling",
