@@ -243,29 +243,29 @@ def _fits(
     def fit(of: Callable[[], nn.Module], how: Settings, warm: Tensor | None = None) -> Fit:
         return iter_fit(of, problem, _Weights(problem, header), Fixed(), how, cancel, warm=warm)
 
+    started = time.monotonic()
     first = fit(lambda: network_of(header), settings(steps - gently, RATE))
-    fitted = yield from _counted(first, 0, steps)
+    fitted = yield from _counted(first, 0, steps, started)
     done = fitted.steps
     if gently and fitted.reason is StopReason.STEPS:
         second = fit(lambda: Rounded(network_of(header)), settings(gently, GENTLY * RATE), fitted.weights)
-        fitted = yield from _counted(second, done, steps)
+        fitted = yield from _counted(second, done, steps, started)
         done += fitted.steps
     assert fitted.network is not None
     return fitted.network, done, fitted.reason
 
 
-def _counted(fit: Fit, before: int, steps: int) -> Fit:
+def _counted(fit: Fit, before: int, steps: int, started: float) -> Fit:
     """Report on one of several fits as on a part of them all."""
-    started = time.monotonic()
     while True:
         try:
             progress = next(fit)
         except StopIteration as end:
             fitted: Fitted = end.value
             return fitted
-        step = before + progress.step
-        each = (time.monotonic() - started) / progress.step
-        yield replace(progress, step=step, best_step=step, steps=steps, eta=(steps - step) * each)
+        step, seconds = before + progress.step, time.monotonic() - started
+        left = (steps - step) * seconds / step
+        yield replace(progress, step=step, steps=steps, best_step=step, seconds=seconds, eta=left)
 
 
 def _packed(

@@ -165,6 +165,14 @@ def test_it_goes_by_steps_and_ends_when_asked():
     assert decompress(result.content).shape == IMAGES["series"].shape
 
 
+def test_both_fits_are_reported_as_one():
+    seen = list(iter_compress(IMAGES["plane"], factor=4.0, steps=20, device="cpu"))
+    assert [p.step for p in seen] == list(range(1, 21))
+    assert {p.steps for p in seen} == {20}
+    assert [p.seconds for p in seen] == sorted(p.seconds for p in seen)
+    assert seen[-1].eta == 0
+
+
 def test_torchs_random_state_is_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
