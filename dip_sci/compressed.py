@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from dip_sci.errors import ReadError
 
 SUFFIX = ".npz"
+Stored = Literal["int8", "float16", "float32"]
+"""Type in which weights are kept."""
+
 ABSURD = 10_000
 """No file stands for an image of more than so many times its size: such a claim is an attack, or damage."""
 

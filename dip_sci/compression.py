@@ -14,7 +14,7 @@ import torch
 
 from dip_sci import device as machine
 from dip_sci.coded import LARGEST, Rounded, encoded
-from dip_sci.compressed import SUFFIX, Header, Packed
+from dip_sci.compressed import SUFFIX, Header, Packed, Stored
 from dip_sci.decompression import (
     decompress,
     fixed_input,
@@ -55,8 +55,6 @@ NARROWEST, WIDEST = 4, 512
 STEPS, RATE, AVERAGING = 2000, 0.03, 0.9
 ROUNDED, GENTLY = 0.2, 0.1
 """Share of the steps in which weights that are stored rounded learn to be so, and of the rate."""
-
-Stored = Literal["int8", "float16", "float32"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +210,7 @@ def iter_compress(
     unmeasured = None if measured.all() else ~measured
     content = _packed(header, network, weights, unmeasured).to_bytes()
     codes = LARGEST
-    while weights == "int8" and len(content) > image.array.nbytes / factor:
+    while weights == "int8" and codes > 1 and len(content) > image.array.nbytes / factor:
         # After a few steps the weights are still spread evenly, as they were drawn, and deflate less.
         codes = codes * 9 // 10
         content = _packed(header, network, weights, unmeasured, codes).to_bytes()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import Literal
 
 from dip_sci import io
 from dip_sci.cli.program import EXIT_OK, EXIT_STOPPED, AsJson, Output, app
 from dip_sci.cli.screen import screen, watch
+from dip_sci.compressed import Stored
 
 
 @app.command
@@ -19,7 +19,7 @@ def compress(
     *,
     output: Output,
     factor: float = 8.0,
-    weights: Literal["int8", "float16", "float32"] = "int8",
+    weights: Stored = "int8",
     steps: int = 2000,
     seed: int = 0,
     device: str = "auto",
