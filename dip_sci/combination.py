@@ -53,17 +53,11 @@ better by so little are not.
 NO_BETTER = 1e-4
 """The same of filters that are led once more: what seems to save nothing has lost up to a decibel in few bright voxels."""
 
-CAUTION = 0.22
-"""Share of the best classical method's risk that the filters must save where neighbours share noise, to be believed.
+UNSURE, UNSURE_OF_LEAST = 0.05, 0.5
+"""Variance of the risks where neighbours share noise, in variances of the noise, and at most over the least of them.
 
-How they do is an estimate itself, and what gives back some of the noise seems better than it is. On CT of low noise filters
-seem to save up to .12 and lose up to .8 dB; elsewhere they save .2 and more.
-"""
-
-DOUBTED = 0.4
-"""Share of the result that filters have which save less; the best classical method has the rest.
-
-Their errors differ: all classical, the result was up to .4 dB worse on pictures with simulated noise, and on CT .1 dB better.
+The noise that methods are judged by is an estimate itself there, and what gives back some of the real noise seems better than it
+is: a blend of several is better than what seems to be the best.
 """
 
 NEGLIGIBLE = 0.02
@@ -168,12 +162,8 @@ def combine(
     # Shared noise that a first result keeps leads to more of it.
     for once_more in (False,) if correlated else (False, True):
         led.append((yield from looks.at_filters(leading[-1], again=once_more)))
-        leading.append(looks.least_of_trusted([*chain(*led)], correlated=correlated))
+        leading.append(looks.least_of_trusted([*chain(*led)], beside=best.name if correlated else None))
     weights = leading.pop()
-    # A method that seems perfect gives back noise, and says nothing.
-    if correlated and looks.risk(weights) > (1 - CAUTION) * looks.risks[best.name] > 0:
-        weights = {name: DOUBTED * share for name, share in weights.items()}
-        weights[best.name] += 1 - DOUBTED
     while leading and not any(weights[name] > 0 for name in led[len(leading) - 1]):
         leading.pop()
     piloting = tuple(leading)
@@ -378,10 +368,17 @@ class _Looks:
         """Weigh all methods."""
         return dict(zip(self.names, least(self.distances).tolist(), strict=True))
 
-    def least_of_trusted(self, filters: Collection[str], *, correlated: bool) -> dict[str, float]:
+    def least_of_trusted(self, filters: Collection[str], *, beside: str | None = None) -> dict[str, float]:
         """Weigh the filters, and the other methods where they seem to be better by more than chance and noise known by heart.
 
         What has learned noise by heart, or goes by what has, is left out.
+
+        Parameters
+        ----------
+        filters
+            Their names.
+        beside
+            Where neighbours share noise, the one other method that may have a share.
         """
         risks = self.risks
         # Where even those that learn nothing seem better than perfect, the noise is weaker than it was thought to be.
@@ -389,18 +386,17 @@ class _Looks:
         perfect = min([0.0, *(risk for name, risk in risks.items() if name not in learned)])
         good = [name for name in self.names if name not in learned or risks[name] > perfect + IMPOSSIBLE]
         # What a network is taught by is what it is judged by there: the noise as it was found, not as it is.
-        if correlated:
-            good = [name for name in good if name in filters] or [name for name in good if name != NETWORK]
+        if beside is not None:
+            good = [name for name in good if name in filters or name == beside]
         chosen = [self.names.index(name) for name in good]
         doubt = np.array([BY_HEART if name not in filters else NO_BETTER * name.endswith(ways.AGAIN) for name in good])
+        distances = self.distances[np.ix_(chosen, chosen)]
+        if beside is not None:
+            least_risk = max(min(risks[name] for name in good), 0.0)
+            distances = distances + min(UNSURE, UNSURE_OF_LEAST * least_risk) * np.eye(len(good))
         found = dict.fromkeys(self.names, 0.0)
-        found.update(zip(good, least(self.distances[np.ix_(chosen, chosen)], doubt).tolist(), strict=True))
+        found.update(zip(good, least(distances, doubt).tolist(), strict=True))
         return found
-
-    def risk(self, weights: dict[str, float]) -> float:
-        """Estimated risk of a blend."""
-        shares = np.array(list(weights.values()))
-        return float(shares @ self.distances @ shares) - self._noise
 
 
 def least(distances: NDArray[np.float64], doubt: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
