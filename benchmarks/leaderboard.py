@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -90,7 +91,7 @@ def keep(rows: Iterable[Row], board: Path = BOARD) -> None:
     """Add rows, in place of older ones of the same pair, crop, recipe and commit."""
     known = {row.key: row for row in (*read(board), *rows)}
     lines = [json.dumps(_short(row)) for row in sorted(known.values(), key=_place)]
-    part = board.with_suffix(".part")
+    part = board.with_suffix(f".{os.getpid()}.part")
     part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     part.replace(board)
 

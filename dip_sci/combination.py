@@ -389,13 +389,15 @@ class _Looks:
         if beside is not None:
             good = [name for name in good if name in filters or name == beside]
         chosen = [self.names.index(name) for name in good]
-        doubt = np.array([BY_HEART if name not in filters else NO_BETTER * name.endswith(ways.AGAIN) for name in good])
         distances = self.distances[np.ix_(chosen, chosen)]
-        if beside is not None:
-            least_risk = max(min(risks[name] for name in good), 0.0)
-            distances = distances + min(UNSURE, UNSURE_OF_LEAST * least_risk) * np.eye(len(good))
+        if beside is None:
+            doubt = [BY_HEART if name not in filters else NO_BETTER * name.endswith(ways.AGAIN) for name in good]
+            shares = least(distances, np.array(doubt))
+        else:
+            uncertain = min(UNSURE, UNSURE_OF_LEAST * max(min(risks[name] for name in good), 0.0))
+            shares = least(distances + uncertain * np.eye(len(good)))
         found = dict.fromkeys(self.names, 0.0)
-        found.update(zip(good, least(distances, doubt).tolist(), strict=True))
+        found.update(zip(good, shares.tolist(), strict=True))
         return found
 
 
