@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -201,13 +200,12 @@ def structure(
     blocks = cut(planes, seen, pair=pair)
     if len(blocks) < FEWEST // 4:
         return None
-    again = partial(structure, values, measured, volume=volume, pair=pair)
-    asked = correlated is None
     signal = blocks if lit is None else _with_signal(blocks, lit)
+    asked = correlated is None
     if asked and given is not None:
         white = _at_finest(signal, given) > WHITE
         if signal is not blocks and not white and max(measured_lags(signal)) > SLIGHT[0]:
-            return again(correlated=True, given=given, lit=lit)
+            asked, correlated = False, True
     only_lit = bool(correlated) and given is not None and signal is not blocks
     blocks = signal if only_lit else blocks
     relative, even = _evened(blocks, planes.shape)
@@ -215,64 +213,138 @@ def structure(
     if only_lit and not clear:
         # Where the noise's strength is known, its law holds everywhere: a map would be one of content.
         relative, even = None, blocks
-    evened = planes if relative is None else planes / relative
-    resampled = asked and not white and _resampled(even, evened, seen)
-    faint = False
-    if correlated is None:
-        may_be = not (white or resampled) and alike(even) >= FLOOR
-        faint = may_be and _faintly(even, evened, seen)
-        correlated = faint or (may_be and _counts(measured_lags(_sample(even))))
-    even = _sample(even) if correlated else even
-    lags = (0.0, 0.0) if white else measured_lags(even)
-    power = np.ones((EDGE, EDGE)) if white else measured_power(even, _flat(even) if correlated else SHARE)
-    if not power.any():
-        return None
-    most = math.inf if given is None or relative is not None else float(np.mean(given(even.mean)))
-    spectrum = (
-        noise_spectrum.capped(noise_spectrum.resolved(power), most) if correlated else noise_spectrum.as_measured(power)
-    )
     # The map says where, the level how much: over the whole image the map's mean square is 1.
     size = 1.0 if relative is None else float(np.sqrt(np.mean(relative[seen] ** 2)))
-    level, error = _level(even, spectrum if correlated else None)
-    on_a_floor = not resampled and min(map(abs, lags)) > ALONE and _on_a_floor(power, level * size)
-    own = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
-    if asked and correlated and not faint:
-        if on_a_floor and _sharpness(power) > SHARP:
-            on_a_floor = not noise_spots.everywhere(evened, seen, own)
-        if on_a_floor or not noise_spots.share(evened, seen, own, lags, volume=volume):
-            return again(white=True)
-    if correlated:
-        # That it is shared was told by all that is flat; how much, by where there is least besides.
-        even = _judged(even)
-        spectrum = noise_spectrum.capped(_resolved(even), most)
-        level, error = _level(even, spectrum)
-    level *= size
-    known = correlated or white or on_a_floor
-    hidden = 1.0
-    if asked and not known and _more_faintly(lags, evened, seen, own):
-        hidden = noise_spectrum.beyond_finest(lags)
-        level *= hidden
-    excess = 1.0 if known else max(math.sqrt(noise_spectrum.mean(spectrum)) * size / level, 1.0)
-    if resampled:
-        # Shared too little, and too unevenly, to be gone by; but all of it is there.
-        level, excess = level * excess, 1.0
+    evened, known = (planes, given) if relative is None else (planes / relative, None)
+    place = _Place(evened, seen, size, volume, known)
+    resampled = asked and not white and _resampled(even, place)
+    if asked and not (white or resampled):
+        correlated = _is_shared(even, place)
+        white = correlated is None
+    found: _Found | None
+    if white:
+        found = _white(even, place)
+    elif correlated:
+        found = _shared(even, place)
+    else:
+        found = _unshared(even, place, resampled=resampled, asked=asked)
+    if found is None:
+        return None
     sd_map = None
     if relative is not None and (correlated or clear):
         sd_map = (relative / size).reshape(values.shape).astype(np.float32)
-    kernel = noise_spectrum.autocorrelation(spectrum)
+    kernel = noise_spectrum.autocorrelation(found.spectrum)
     if volume and len(planes) > 1:
         between = _between_planes(planes, seen)
         kernel = np.stack([between * kernel, kernel, between * kernel])
     return Structure(
-        level=level,
-        excess=excess,
-        error=error,
-        lags=lags,
-        correlated=correlated,
-        hidden=hidden,
+        level=found.level,
+        excess=found.excess,
+        error=found.error,
+        lags=found.lags,
+        correlated=bool(correlated),
+        hidden=found.hidden,
         kernel=kernel.astype(np.float32),
         sd_map=sd_map,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """What blocks were cut from, once the noise is about as strong everywhere.
+
+    Attributes
+    ----------
+    planes, seen
+        ``(N, Y, X)``, over the map of the noise's strength, and which of their voxels count.
+    size
+        Root of the mean square of that map.
+    volume
+        Whether the planes are neighbours in space.
+    given
+        As of `structure`, where there is no map.
+    """
+
+    planes: Array
+    seen: NDArray[np.bool_]
+    size: float
+    volume: bool
+    given: Callable[[Array], Array] | None
+
+    def most(self, blocks: Blocks) -> float:
+        """Return the variance that noise has at most."""
+        return math.inf if self.given is None else float(np.mean(self.given(blocks.mean)))
+
+
+class _Found(NamedTuple):
+    """Some of a `Structure`, and the spectrum of the noise."""
+
+    level: float
+    error: float
+    spectrum: Array
+    lags: tuple[float, float] = (0.0, 0.0)
+    excess: float = 1.0
+    hidden: float = 1.0
+
+
+def _white(blocks: Blocks, place: _Place) -> _Found:
+    """Measure noise that is known to be independent."""
+    level, error = _level(blocks, None)
+    return _Found(level * place.size, error, noise_spectrum.as_measured(np.ones((EDGE, EDGE))))
+
+
+def _shared(blocks: Blocks, place: _Place) -> _Found | None:
+    """Measure noise that neighbours share: that they do is told by all that is flat; how much, by where there is least besides."""
+    sample = _sample(blocks)
+    if not measured_power(sample, _flat(sample)).any():
+        return None
+    judged = _judged(sample)
+    spectrum = noise_spectrum.capped(_resolved(judged), place.most(sample))
+    level, error = _level(judged, spectrum)
+    return _Found(level * place.size, error, spectrum, measured_lags(sample))
+
+
+def _unshared(blocks: Blocks, place: _Place, *, resampled: bool, asked: bool) -> _Found | None:
+    """Measure noise that neighbours share too little for it to count, at the finest frequencies, and what there is of it besides."""
+    lags, power = measured_lags(blocks), measured_power(blocks, SHARE)
+    if not power.any():
+        return None
+    spectrum = noise_spectrum.as_measured(power)
+    level, error = _level(blocks, None)
+    level *= place.size
+    found = _Found(level, error, spectrum, lags)
+    if not resampled and min(map(abs, lags)) > ALONE and _on_a_floor(power, level):
+        return found
+    if asked and _more_faintly(lags, place, noise_spectrum.autocorrelation(spectrum).astype(np.float32)):
+        hidden = noise_spectrum.beyond_finest(lags)
+        level *= hidden
+        found = found._replace(level=level, hidden=hidden)
+    excess = max(math.sqrt(noise_spectrum.mean(spectrum)) * place.size / level, 1.0)
+    # Of what is resampled, it is shared too little, and too unevenly, to be gone by; but all of it is there.
+    return found._replace(level=level * excess) if resampled else found._replace(excess=excess)
+
+
+def _is_shared(blocks: Blocks, place: _Place) -> bool | None:
+    """Say whether neighbours share noise; ``None`` where only content makes it seem so."""
+    if alike(blocks) < FLOOR:
+        return False
+    if _faintly(blocks, place):
+        return True
+    sample = _sample(blocks)
+    lags = measured_lags(sample)
+    if not _counts(lags):
+        return False
+    power = measured_power(sample, _flat(sample))
+    if not power.any():
+        return False
+    spectrum = noise_spectrum.capped(noise_spectrum.resolved(power), place.most(sample))
+    own = noise_spectrum.autocorrelation(spectrum).astype(np.float32)
+    level = _level(sample, spectrum)[0] * place.size
+    if min(map(abs, lags)) > ALONE and _on_a_floor(power, level):
+        smooth = _sharpness(power) > SHARP and noise_spots.everywhere(place.planes, place.seen, own)
+        if not smooth:
+            return None
+    return noise_spots.share(place.planes, place.seen, own, lags, volume=place.volume) or None
 
 
 def _evened(blocks: Blocks, shape: tuple[int, ...]) -> tuple[Array | None, Blocks]:
@@ -296,7 +368,7 @@ def _sample(blocks: Blocks) -> Blocks:
     return bright if _counts(measured_lags(bright)) and not _counts(measured_lags(blocks)) else blocks
 
 
-def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
+def _resampled(blocks: Blocks, place: _Place) -> bool:
     """Say whether neighbours share noise as where an image was turned or moved by parts of a voxel.
 
     Interpolation shares it less than a scanner does, and more at some places than at others: in the flattest spots.
@@ -304,7 +376,7 @@ def _resampled(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
     low, high = sorted(measured_lags(blocks))
     if low < SLIGHT[0] or high > SLIGHT[1] or alike(blocks) < PLAIN:
         return False
-    found = noise_spots.steepness(planes, seen, _autocorrelation(blocks))
+    found = noise_spots.steepness(place.planes, place.seen, _autocorrelation(blocks))
     return found is not None and found[0] > STEEPER * found[1]
 
 
@@ -332,22 +404,20 @@ def _on_a_floor(power: Array, level: float) -> bool:
     return floor / LEVEL < middle < LEVEL * floor and coarse > RISE * floor > RISE * (LEAST_FLOOR * level) ** 2
 
 
-def _faintly(blocks: Blocks, planes: Array, seen: NDArray[np.bool_]) -> bool:
+def _faintly(blocks: Blocks, place: _Place) -> bool:
     """Say whether noise is shared along one axis, if only by so little that content might look the same in blocks."""
     low, high = sorted(measured_lags(blocks))
     if _counts((low, high)) or low < NEGATIVE or high - low < FAINT:
         return False
-    return noise_spots.confirmed(planes, seen, _autocorrelation(blocks))
+    return noise_spots.confirmed(place.planes, place.seen, _autocorrelation(blocks))
 
 
-def _more_faintly(
-    lags: tuple[float, float], planes: Array, seen: NDArray[np.bool_], kernel: NDArray[np.float32]
-) -> bool:
+def _more_faintly(lags: tuple[float, float], place: _Place, kernel: NDArray[np.float32]) -> bool:
     """Say whether noise is shared along one axis, by too little to go by, but with all of its strength not at the finest frequencies."""
     low, high = sorted(lags)
     if not (abs(low) < LITTLE and high - low >= FAINTER):
         return False
-    sided = noise_spots.sidedness(planes, seen, kernel)
+    sided = noise_spots.sidedness(place.planes, place.seen, kernel)
     return sided is not None and sided > SIDED
 
 
