@@ -5,7 +5,7 @@
 A row is one kind of noise on many images: mean size of the relative error, its mean, the worst image, and how far from
 0 the errors are in units of the stated uncertainty (root mean square; about 1 where it is honest). The contents
 of `fmd` and `w2s` are means of 50 and 400 shots and hold a little noise themselves, and so do the pictures: noise of
-SD 2 cannot be told from their grain.
+SD 2 cannot be told from their grain. Rows with `grain counted` go by the added noise and by what is found in a picture without any.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 NATURAL = ("set12", "cset9", "fmd", "w2s")
 PHOTONS = [(peak, read) for peak in (10, 30, 100, 1000) for read in (0.0, 2.0, 8.0)]
+GRAINY = 1000
+"""Photons from which on their noise is as weak as the pictures' own grain."""
 GROUNDS = (200, 300, 400, 600, 1000)
 FLUORESCENCE = ("fmd", "w2s")
 CAMERA = PoissonGaussian(2.0, 100.0, 0.0)
@@ -71,6 +73,13 @@ class Rows:
 
 
 @cache
+def grain(name: str, model: str) -> Array:
+    """Return the variance of the noise that is found in a picture to which none was added."""
+    truth = truths()[name]
+    return estimate(truth, model=model).model.variance(truth)
+
+
+@cache
 def truths() -> dict[str, Array]:
     """Clean grey planes by name; of colour pictures the green one."""
     found = {p.name: p.truth[..., 1] if p.colour else p.truth for p in pairs(group=NATURAL)}
@@ -102,6 +111,8 @@ def gaussian(rows: Rows) -> None:
                 found = estimate(noisy, model=model)
                 row = f"gaussian {name.split('/')[0]} {sigma}{' auto' * (model == 'auto')}"
                 rows.add(row, name, off(found, truth, np.full(truth.shape, float(sigma))), stated(found))
+                if model == "gaussian":
+                    rows.add(f"{row}, grain counted", name, off(found, truth, np.sqrt(sigma**2 + grain(name, model))))
 
 
 def photons(rows: Rows) -> None:
@@ -114,6 +125,11 @@ def photons(rows: Rows) -> None:
             row, sd = f"photons {peak} read {read:g}", np.sqrt(model.variance(truth))
             found = estimate(noisy)
             rows.add(f"{row}: SD", name, off(found, truth, np.maximum(sd, 1e-3)), stated(found))
+            if peak >= GRAINY:
+                scale = (model.gain * peak / grey.max()) ** 2
+                rows.add(
+                    f"{row}: SD, grain counted", name, off(found, truth, np.sqrt(sd**2 + scale * grain(name, "auto")))
+                )
             # Read noise far below the photons' leaves no trace: what it is off by, over the noise in the dark tenth.
             dark = max(model.read_noise, float(np.quantile(sd, 0.1)))
             if isinstance(found.model, PoissonGaussian):
