@@ -159,7 +159,7 @@ def combine(
         yield Combination(nothing if weights_only else estimate, baseline, {NETWORK: 1.0}, looks.risks)
         return
     leading, led = [looks.least()], list[list[str]]()
-    # Where noise is shared it gains less than it costs: a fifth more time, and on scans nothing.
+    # Where noise is shared it gains less than it costs: a fifth more time, and on scans hardly anything.
     for once_more in (False,) if correlated else (False, True):
         led.append((yield from looks.at_filters(leading[-1], again=once_more)))
         leading.append(looks.least_of_trusted([*chain(*led)], beside=best.name if correlated else None))

@@ -91,14 +91,17 @@ def test_noise_shared_otherwise_than_found_is_no_reason_to_go_by_small_differenc
     assert max(several.weights.values()) < 0.5
 
 
-def test_shared_noise_is_judged_by_the_filters_and_the_best_classical_method():
-    """That has a share where it saves as much as they do, and others have none."""
+@pytest.mark.parametrize("useless", [False, True])
+def test_under_shared_noise_the_best_classical_method_alone_stands_beside_the_filters(useless, monkeypatch):
+    """Where they are of no use, it has their place."""
+    if useless:
+        monkeypatch.setattr(patches, "refined", lambda image, *_, only, **__: [image for _ in only])
     observed, _ = waves(128, 0.5)
     *_, found = combine(observed, smoother(1.0)(observed), smoother(1.0), rng(), correlated=True)
     assert isinstance(found, Combination)
-    classical = [method.name for method in classical_methods(correlated=True)]
-    best = min(classical, key=found.risks.__getitem__)
+    best = min((method.name for method in classical_methods(correlated=True)), key=found.risks.__getitem__)
     assert {name for name, share in found.weights.items() if share > 0} <= {best, *patches.refinements(2)}
+    assert (found.weights[best] > 0.9) == useless
 
 
 def test_a_network_that_knows_the_noise_by_heart_has_no_weight():
