@@ -102,7 +102,8 @@ class Blocks:
     def flattest(self, half: Array, share: float, fewest: int) -> Array:
         """Return the indices of the blocks with least power, over that of noise, at one half of the frequencies."""
         count = max(int(share * len(self)), min(fewest, len(self) // 4), 1)
-        flat: Array = np.argpartition(self.over_noise[:, half].sum(axis=1), count - 1)[:count]
+        judged = self.power.reshape(len(self), -1) @ (half / self.noise).ravel()
+        flat: Array = np.argpartition(judged, count - 1)[:count]
         return flat
 
     def area(self, share: float = SHARE, fewest: int = FEWEST) -> float:
@@ -226,7 +227,7 @@ def thirds(planes: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array, Array]
     found = _coefficients(pixels[0], mean)
     variance = np.square(found[:, HALVES[0][1]], dtype=np.float64).mean(axis=1)
     alike = idctn(np.where(TURNED, found, 0), axes=(1, 2), norm="ortho").astype(np.float64)
-    return mean, variance, (alike**3).mean(axis=(1, 2)) / _share_of_thirds()
+    return mean, variance, (alike * alike * alike).mean(axis=(1, 2)) / _share_of_thirds()
 
 
 def skewness(planes: Array, seen: NDArray[np.bool_]) -> float:
