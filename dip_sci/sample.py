@@ -28,6 +28,9 @@ WORK = 64
 VOXELS = 2**23
 """Voxels of a sample."""
 
+AMONG = 8
+"""How many times as many parts are looked at for those that hold most."""
+
 EDGES = {"2d": {"Y": 512, "X": 512}, "3d": {"Z": 48, "Y": 96, "X": 96}}
 """Edges of its parts."""
 
@@ -54,7 +57,9 @@ def places(
     *,
     series: tuple[str, int] = ("Z", 0),
 ) -> list[Box]:
-    """Choose parts at random places of an image.
+    """Choose parts of an image: half of them at random, and half where its values differ most.
+
+    What is rare, as a few bright cells in the dark, has to be learned from, too, and its noise is another.
 
     Parameters
     ----------
@@ -85,14 +90,30 @@ def places(
         tuple(slice(int(a), int(a) + p) for a, p in zip(grid[i], part, strict=True)) for i in rng.permutation(len(grid))
     ]
     count = max(VOXELS // math.prod(part), 1)
-    if not wanted:
-        return shuffled[:count]
-    share = max(count // len(wanted), 1)
+    masks: list[NDArray[np.bool_] | None] = [*wanted] or [None]
+    share = max(count // len(masks), 1)
     chosen: list[Box] = []
-    for mask in wanted:
-        inside = (box for box in shuffled if box not in chosen and mask[box].any())
-        chosen += list(itertools.islice(inside, share))
+    for mask in masks:
+        free = (box for box in shuffled if box not in chosen and (mask is None or mask[box].any()))
+        among = list(itertools.islice(free, AMONG * share))
+        if len(among) > share:
+            others = among[share // 2 :]
+            fullest = sorted(others, key=lambda box: _contrast(image, box), reverse=True)
+            among = among[: share // 2] + fullest
+        chosen += among[:share]
     return chosen
+
+
+def _contrast(image: Image, box: Box) -> float:
+    """How far the values in a box are apart, but for the thousandth at either end: hot pixels are no content."""
+    values = np.asarray(image.array[box])
+    measured = np.isfinite(values)
+    if image.valid is not None:
+        measured &= np.asarray(image.valid[box])
+    if not measured.any():
+        return 0.0
+    low, high = np.quantile(values[measured], [0.001, 0.999])
+    return float(high - low)
 
 
 def cut(image: Image, boxes: Sequence[Box]) -> Image:

@@ -252,6 +252,25 @@ def test_what_was_cut_out_goes_back_where_it_was(axes, series):
     assert np.count_nonzero(changed) == changed[boxes[0]].size
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_one_cell_of_an_empty_field_is_learned_from_and_hot_pixels_are_none(seed, masked, monkeypatch):
+    monkeypatch.setattr(sample, "EDGES", {"2d": {"Y": 100, "X": 100}})
+    monkeypatch.setattr(sample, "VOXELS", 4 * 100 * 100)
+    rng = np.random.default_rng(seed)
+    field = rng.normal(100, 5, (500, 500)).astype(np.float32)
+    field[rng.integers(500, size=20), rng.integers(500, size=20)] = 60000
+    field[205:225, 325:345] = rng.normal(400, 20, (20, 20))
+    valid = None
+    if masked:
+        field[:, :200], valid = np.nan, np.ones(field.shape, bool)
+        field[350:], valid[350:] = 5000, False
+        field[390:] = -5000
+    boxes = sample.places(Image(field, "YX", valid=valid), "2d", seed)
+    assert len(boxes) == len(set(map(str, boxes))) == 4
+    assert any(y.start < 215 < y.stop and x.start < 335 < x.stop for y, x in boxes)
+
+
 def test_a_preview_of_the_parts_lies_in_the_whole():
     run = iter_restore(VOLUME, Recipe.parse(TINY))
     preview = next(run).preview()
