@@ -428,7 +428,7 @@ def _recorrupted_steps(image: Image, ndim: str, effort: _Effort) -> int:
     """
     images = float(image.array.size / 256**2) if ndim == "2d" else 1.0
     more: float = images ** (2 / 3)
-    return round(effort.steps * min(max(more, 1.0), 2.5))
+    return round(effort.steps * min(max(more, 1.0), 2.0))
 
 
 def _stop(recipe: Recipe, full: bool, steps: int, reasons: dict[str, str]) -> dict[str, Any]:

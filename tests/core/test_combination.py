@@ -19,7 +19,9 @@ from dip_sci.restore import denoise, iter_restore
 from dip_sci.stopping import StopReason
 from dip_sci.texture import Texture
 
-FILTERS = [*patches.refinements(2), *(name + ways.AGAIN for name in patches.refinements(2, again=True))]
+AGAIN = patches.refinements(2, again=True, rules=[patches.MIXTURE])
+
+FILTERS = [*patches.refinements(2), *(name + ways.AGAIN for name in AGAIN)]
 
 BLEND = {"output": {"classical": "blend", "dtype": "float32"}}
 
