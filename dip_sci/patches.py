@@ -37,7 +37,7 @@ STEP = {2: 5, 3: 3}
 NEAR = {2: 6, 3: 1}
 """The same in other frames of a series: little moves farther from one to the next."""
 
-LOW_RANK_COUNT, REFINED_COUNT = {2: 48, 3: 32}, {2: 60, 3: 40}
+LOW_RANK_COUNT, REFINED_COUNT = {2: 36, 3: 32}, {2: 60, 3: 40}
 """Patches in a group."""
 
 LOW_RANK_LEVEL, WIENER_LEVEL = 0.85, 0.9
@@ -171,9 +171,9 @@ def self_led(image: Tensor, sigma: Tensor, *, coarse: bool = False) -> Tensor:
     return _filtered(image, image, sigma, search, EDGES[search.ndim][-1], REFINED_COUNT[search.ndim], [_wiener])[0]
 
 
-def refinements(ndim: int, *, again: bool = False, rules: Collection[str] | None = None) -> list[str]:
-    """Name the results of `refined` for a number of spatial axes; of some of the `RULES`, or of all."""
-    return [_named(name, edge, ndim) for edge in _edges(ndim, again=again) for name in rules or RULES]
+def refinements(ndim: int, *, again: bool = False) -> list[str]:
+    """Name the results of `refined` for a number of spatial axes."""
+    return [_named(name, edge, ndim) for edge in _edges(ndim, again=again) for name in RULES]
 
 
 def _edges(ndim: int, *, again: bool) -> tuple[int, ...]:
@@ -309,9 +309,7 @@ def _inverse(products: Tensor, noise: Tensor) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(products + noise * diagonal))
 
 
-MIXTURE = "mixture"
-
-RULES: dict[str, Rule] = {"Wiener filter": _wiener, MIXTURE: _ridge}
+RULES: dict[str, Rule] = {"Wiener filter": _wiener, "mixture": _ridge}
 """How a pilot leads."""
 
 

@@ -202,9 +202,7 @@ def refining(problem: Problem, *, again: bool = False, coarse: bool = False) -> 
     """
     ndim = problem.observation.ndim - 2
     apply = partial(patches.refined, again=again, coarse=coarse, shared=problem.shared)
-    # In single planes, a Wiener filter gains nothing the second time.
-    plane = again and ndim == 2 and problem.frames == 1
-    names = patches.refinements(ndim, again=again, rules=[patches.MIXTURE] if plane else None)
+    names = patches.refinements(ndim, again=again)
     found = [(names, "", apply, SINGLY)]
     if problem.frames > 1:
         found = [(names, "", partial(apply, frames=problem.reach), TOGETHER)]

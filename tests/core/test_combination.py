@@ -19,9 +19,7 @@ from dip_sci.restore import denoise, iter_restore
 from dip_sci.stopping import StopReason
 from dip_sci.texture import Texture
 
-AGAIN = patches.refinements(2, again=True, rules=[patches.MIXTURE])
-
-FILTERS = [*patches.refinements(2), *(name + ways.AGAIN for name in AGAIN)]
+FILTERS = [*patches.refinements(2), *(name + ways.AGAIN for name in patches.refinements(2, again=True))]
 
 BLEND = {"output": {"classical": "blend", "dtype": "float32"}}
 
