@@ -171,7 +171,9 @@ def with_noise(
         low, high = supervision["hidden"] = MANY_HIDDEN if sigma > STRONG else FEW_HIDDEN
         reasons["supervision.hidden"] = f"{low} to {high}: the noise is {sigma:.0%} of all contrast"
     recipe = recipe.merged({"supervision": supervision})
-    if sigma < WEAK and recipe.supervision.recorrupt == "hide" and recipe.generator.ndim == "2d":
+    # Preset fast gains time by it, and loses nothing; others lose what large patches make of many steps.
+    weak = STRONG if recipe.preset == "fast" else WEAK
+    if sigma < weak and recipe.supervision.recorrupt == "hide" and recipe.generator.ndim == "2d":
         recipe = _small_patches(given, recipe, reasons)
     return Choices(given, _for_long(given, recipe, sizes, reasons), reasons)
 
@@ -182,7 +184,7 @@ def _small_patches(given: Recipe, recipe: Recipe, reasons: dict[str, str]) -> Re
     if given.supervision.patch is None:
         changes["supervision"]["patch"] = SMALL_PATCH
         reasons["supervision.patch"] = (
-            f"{SMALL_PATCH}: the noise is weak, so that many small steps do more than few large"
+            f"{SMALL_PATCH}: the noise is not strong, so that many small steps do more than few large"
         )
     if given.fit.rate is None:
         changes["fit"]["rate"] = HIGHER_RATE

@@ -159,6 +159,15 @@ def test_a_tomograph_is_known_to_share_its_noise():
     assert decided().recipe.noise.spatial == "auto"
 
 
+@pytest.mark.parametrize(
+    ("preset", "sigma", "patch"),
+    [("fast", 0.4, 128), ("fast", 0.6, 128), ("fast", 0.8, 256), ("balanced", 0.4, 128), ("balanced", 0.6, 256)],
+)
+def test_fast_takes_small_steps_unless_noise_is_strong(preset, sigma, patch):
+    choice = with_noise(decided({"preset": preset}), sigma, (1, 512, 512), correlated=False)
+    assert choice.recipe.supervision.patch == patch
+
+
 def test_weak_noise_is_fitted_in_many_small_steps():
     strong, weak = (with_noise(decided(), s, (1, 256, 256), correlated=False).recipe for s in (0.6, 0.3))
     assert weak.supervision.patch < strong.supervision.patch
