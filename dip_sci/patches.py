@@ -37,7 +37,7 @@ STEP = {2: 5, 3: 3}
 NEAR = {2: 6, 3: 1}
 """The same in other frames of a series: little moves farther from one to the next."""
 
-LOW_RANK_COUNT, REFINED_COUNT = {2: 36, 3: 32}, {2: 60, 3: 40}
+LOW_RANK_COUNT, REFINED_COUNT = {2: 48, 3: 32}, {2: 60, 3: 40}
 """Patches in a group."""
 
 LOW_RANK_LEVEL, WIENER_LEVEL = 0.85, 0.9
