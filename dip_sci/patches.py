@@ -40,6 +40,9 @@ NEAR = {2: 6, 3: 1}
 LOW_RANK_COUNT, REFINED_COUNT = {2: 48, 3: 32}, {2: 60, 3: 40}
 """Patches in a group."""
 
+LEADING_COUNT = 36
+"""The same for low rank in single planes, where it leads other filters: these lose nothing by it, for a third less time."""
+
 LOW_RANK_LEVEL, WIENER_LEVEL = 0.85, 0.9
 """Noise that is taken off, over the noise there is: patches of a group are like, not equal."""
 
@@ -56,7 +59,7 @@ FAINT = 0.05
 """Noise of a channel, over the strongest of an image's, that is taken off it at least."""
 
 FEW = 4
-"""Channels that a group without a pilot parts by what it shows itself, at most: those of colours, not frames of a series."""
+"""Channels of colours at most, which a group without a pilot parts by what it shows itself; more are frames of a series."""
 
 PRECISE = 1e-5
 """Noise, over the variance of a group's pilot, below which single precision does not do."""
@@ -103,6 +106,8 @@ def low_rank(
     """
     search = _Search.of(image, coarse=coarse, frames=frames)
     edge, count = EDGES[search.ndim][0], LOW_RANK_COUNT[search.ndim]
+    if search.ndim == 2 and not frames and len(image) <= FEW:
+        count = LEADING_COUNT
     return _filtered(image, image, sigma, search, edge, count, [_shrunk], shared)[0]
 
 
