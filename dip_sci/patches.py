@@ -6,6 +6,7 @@ import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ EDGES_AGAIN, REACH_AGAIN = {2: (6, 4), 3: (4,)}, {2: 18, 3: 4}
 """Both where patches are filtered once more: what leads then is less noisy, so that like patches are told farther away."""
 
 STEP = {2: 5, 3: 3}
-"""Every how many voxels along each axis a group is gathered."""
+"""Every how many voxels along each axis a group is gathered; 4 in 2D would gain a hundredth of a decibel, for half as much time again."""
 
 NEAR = {2: 6, 3: 1}
 """The same in other frames of a series: little moves farther from one to the next."""
@@ -47,7 +48,7 @@ LOW_RANK_LEVEL, WIENER_LEVEL = 0.85, 0.9
 """Noise that is taken off, over the noise there is: patches of a group are like, not equal."""
 
 COARSE_STEP = {2: 5, 3: 4}
-"""The same for large images: in 3D half the time, for a tenth of a decibel; in 2D, 4 in place of 5 would gain a hundredth."""
+"""The same for large images: in 3D half the time, for a tenth of a decibel."""
 
 COMPLETED_STEP = {2: 2, 3: 3}
 """The same where each group completes one patch alone."""
@@ -348,9 +349,10 @@ class _Search(NamedTuple):
         """Edges of a patch, which lies in one frame."""
         return [1] * (self.frames > 0) + [min(edge, n) for n in sizes[-self.ndim :]]
 
-    def steps(self) -> list[int]:
-        """Every how many places along each axis a group is gathered."""
-        return [1] * (self.frames > 0) + [self.step] * self.ndim
+    def steps(self, edges: Sequence[int]) -> list[int]:
+        """Every how many places along each axis a group is gathered: no more than a patch is long, or voxels would lie in none."""
+        wanted = [1] * (self.frames > 0) + [self.step] * self.ndim
+        return [min(step, edge) for step, edge in zip(wanted, edges, strict=True)]
 
     def reach(self, lasts: Sequence[int]) -> list[int]:
         """How far along each axis like patches may lie; the last places are known."""
@@ -490,12 +492,21 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
     Libraries of linear algebra share out each small matrix between all threads, and are several times slower for it.
     """
     threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        # What one thread sets for itself is what threads that are begun later find.
+    begun = Barrier(threads + 1)
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        # Until a thread asks for the first time, it follows what others set.
+        torch.get_num_threads()
+        begun.wait()
+
+    with ThreadPoolExecutor(threads, initializer=alone) as pool:
+        for _ in range(threads):
+            pool.submit(int)
+        begun.wait()
+        # What one thread sets for itself is what threads find that are begun later, those of another run, too.
         torch.set_num_threads(threads)
+        yield pool
 
 
 def _portions(groups: Tensor) -> tuple[Tensor, ...]:
@@ -521,9 +532,7 @@ def _groups(
     lines = search.lines(reach)
     shifts = [(*line, last) for line, far in lines for last in range(-far, far + 1)]
     padded = _padded(guide, reach)
-    # A step longer than a patch would leave voxels that lie in none.
-    steps = [min(step, edge) for step, edge in zip(search.steps(), edges, strict=True)]
-    axes = [_starts(last, step, guide.device) for last, step in zip(lasts, steps, strict=True)]
+    axes = [_starts(last, step, guide.device) for last, step in zip(lasts, search.steps(edges), strict=True)]
     for starts in search.bands(axes, spatial, small=wanted is not None):
         interruption.check()
         places = torch.cartesian_prod(*starts).reshape(-1, len(spatial))

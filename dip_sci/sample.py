@@ -106,13 +106,11 @@ def places(
 
 def _contrast(image: Image, box: Box) -> float:
     """How far the values in a box are apart, but for the thousandth at either end: hot pixels are no content."""
-    values = np.asarray(image.array[box])
-    measured = np.isfinite(values)
-    if image.valid is not None:
-        measured &= np.asarray(image.valid[box])
-    if not measured.any():
+    part = cut(image, [box])
+    values = part.array[part.measured()]
+    if not values.size:
         return 0.0
-    low, high = np.quantile(values[measured], [0.001, 0.999])
+    low, high = np.quantile(values, [0.001, 0.999])
     return float(high - low)
 
 

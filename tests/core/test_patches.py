@@ -1,6 +1,7 @@
 """Groups of like patches: noise goes, what patches share stays, and nothing depends on where an image is cut."""
 
 import itertools
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -63,6 +64,28 @@ def test_every_voxel_gets_a_value(shape, period, again, coarse):
     image = stripes.reshape(1, -1, *(1 for _ in shape[1:])).expand(1, *shape).contiguous()
     for result in patches.refined(image, image, sd(0.3), again=again, coarse=coarse):
         assert torch.isfinite(result).all()
+
+
+def test_threads_of_others_have_all_cores_while_those_that_filter_have_one_each(monkeypatch):
+    """Else the next run would filter with one thread, and leave it at that for all that follow."""
+    found = []
+
+    def watched(*given):
+        other = Thread(target=lambda: found.append((torch.get_num_threads(), own)))
+        own = torch.get_num_threads()
+        other.start()
+        other.join()
+        return patches._wiener(*given)
+
+    monkeypatch.setitem(patches.RULES, "Wiener filter", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        patches.refined(waves(64, 64), waves(64, 64), sd(0.5))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(found) == {(3, 1)}
 
 
 def test_a_better_pilot_gives_a_better_result():
